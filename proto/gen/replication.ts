@@ -1,0 +1,63 @@
+import type * as grpc from '@grpc/grpc-js';
+import type { MessageTypeDefinition } from '@grpc/proto-loader';
+
+import type { ClusterClient as _sluice_v1_ClusterClient, ClusterDefinition as _sluice_v1_ClusterDefinition } from './sluice/v1/Cluster.ts';
+import type { Drop as _sluice_v1_Drop, Drop__Output as _sluice_v1_Drop__Output } from './sluice/v1/Drop.ts';
+import type { FollowDown as _sluice_v1_FollowDown, FollowDown__Output as _sluice_v1_FollowDown__Output } from './sluice/v1/FollowDown.ts';
+import type { FollowUp as _sluice_v1_FollowUp, FollowUp__Output as _sluice_v1_FollowUp__Output } from './sluice/v1/FollowUp.ts';
+import type { Heartbeat as _sluice_v1_Heartbeat, Heartbeat__Output as _sluice_v1_Heartbeat__Output } from './sluice/v1/Heartbeat.ts';
+import type { Hello as _sluice_v1_Hello, Hello__Output as _sluice_v1_Hello__Output } from './sluice/v1/Hello.ts';
+import type { NeedSnapshot as _sluice_v1_NeedSnapshot, NeedSnapshot__Output as _sluice_v1_NeedSnapshot__Output } from './sluice/v1/NeedSnapshot.ts';
+import type { NodeRef as _sluice_v1_NodeRef, NodeRef__Output as _sluice_v1_NodeRef__Output } from './sluice/v1/NodeRef.ts';
+import type { NodeState as _sluice_v1_NodeState, NodeState__Output as _sluice_v1_NodeState__Output } from './sluice/v1/NodeState.ts';
+import type { Position as _sluice_v1_Position, Position__Output as _sluice_v1_Position__Output } from './sluice/v1/Position.ts';
+import type { Positions as _sluice_v1_Positions, Positions__Output as _sluice_v1_Positions__Output } from './sluice/v1/Positions.ts';
+import type { PositionsRequest as _sluice_v1_PositionsRequest, PositionsRequest__Output as _sluice_v1_PositionsRequest__Output } from './sluice/v1/PositionsRequest.ts';
+import type { ReplicationClient as _sluice_v1_ReplicationClient, ReplicationDefinition as _sluice_v1_ReplicationDefinition } from './sluice/v1/Replication.ts';
+import type { SnapshotBegin as _sluice_v1_SnapshotBegin, SnapshotBegin__Output as _sluice_v1_SnapshotBegin__Output } from './sluice/v1/SnapshotBegin.ts';
+import type { SnapshotChunk as _sluice_v1_SnapshotChunk, SnapshotChunk__Output as _sluice_v1_SnapshotChunk__Output } from './sluice/v1/SnapshotChunk.ts';
+import type { SnapshotEnd as _sluice_v1_SnapshotEnd, SnapshotEnd__Output as _sluice_v1_SnapshotEnd__Output } from './sluice/v1/SnapshotEnd.ts';
+import type { SnapshotPages as _sluice_v1_SnapshotPages, SnapshotPages__Output as _sluice_v1_SnapshotPages__Output } from './sluice/v1/SnapshotPages.ts';
+import type { SnapshotRequest as _sluice_v1_SnapshotRequest, SnapshotRequest__Output as _sluice_v1_SnapshotRequest__Output } from './sluice/v1/SnapshotRequest.ts';
+import type { Subscribe as _sluice_v1_Subscribe, Subscribe__Output as _sluice_v1_Subscribe__Output } from './sluice/v1/Subscribe.ts';
+import type { Transactions as _sluice_v1_Transactions, Transactions__Output as _sluice_v1_Transactions__Output } from './sluice/v1/Transactions.ts';
+import type { WaitRequest as _sluice_v1_WaitRequest, WaitRequest__Output as _sluice_v1_WaitRequest__Output } from './sluice/v1/WaitRequest.ts';
+import type { WaitResponse as _sluice_v1_WaitResponse, WaitResponse__Output as _sluice_v1_WaitResponse__Output } from './sluice/v1/WaitResponse.ts';
+import type { WatchRequest as _sluice_v1_WatchRequest, WatchRequest__Output as _sluice_v1_WatchRequest__Output } from './sluice/v1/WatchRequest.ts';
+import type { Welcome as _sluice_v1_Welcome, Welcome__Output as _sluice_v1_Welcome__Output } from './sluice/v1/Welcome.ts';
+
+type SubtypeConstructor<Constructor extends new (...args: any) => any, Subtype> = {
+  new(...args: ConstructorParameters<Constructor>): Subtype;
+};
+
+export interface ProtoGrpcType {
+  sluice: {
+    v1: {
+      Cluster: SubtypeConstructor<typeof grpc.Client, _sluice_v1_ClusterClient> & { service: _sluice_v1_ClusterDefinition }
+      Drop: MessageTypeDefinition<_sluice_v1_Drop, _sluice_v1_Drop__Output>
+      FollowDown: MessageTypeDefinition<_sluice_v1_FollowDown, _sluice_v1_FollowDown__Output>
+      FollowUp: MessageTypeDefinition<_sluice_v1_FollowUp, _sluice_v1_FollowUp__Output>
+      Heartbeat: MessageTypeDefinition<_sluice_v1_Heartbeat, _sluice_v1_Heartbeat__Output>
+      Hello: MessageTypeDefinition<_sluice_v1_Hello, _sluice_v1_Hello__Output>
+      NeedSnapshot: MessageTypeDefinition<_sluice_v1_NeedSnapshot, _sluice_v1_NeedSnapshot__Output>
+      NodeRef: MessageTypeDefinition<_sluice_v1_NodeRef, _sluice_v1_NodeRef__Output>
+      NodeState: MessageTypeDefinition<_sluice_v1_NodeState, _sluice_v1_NodeState__Output>
+      Position: MessageTypeDefinition<_sluice_v1_Position, _sluice_v1_Position__Output>
+      Positions: MessageTypeDefinition<_sluice_v1_Positions, _sluice_v1_Positions__Output>
+      PositionsRequest: MessageTypeDefinition<_sluice_v1_PositionsRequest, _sluice_v1_PositionsRequest__Output>
+      Replication: SubtypeConstructor<typeof grpc.Client, _sluice_v1_ReplicationClient> & { service: _sluice_v1_ReplicationDefinition }
+      SnapshotBegin: MessageTypeDefinition<_sluice_v1_SnapshotBegin, _sluice_v1_SnapshotBegin__Output>
+      SnapshotChunk: MessageTypeDefinition<_sluice_v1_SnapshotChunk, _sluice_v1_SnapshotChunk__Output>
+      SnapshotEnd: MessageTypeDefinition<_sluice_v1_SnapshotEnd, _sluice_v1_SnapshotEnd__Output>
+      SnapshotPages: MessageTypeDefinition<_sluice_v1_SnapshotPages, _sluice_v1_SnapshotPages__Output>
+      SnapshotRequest: MessageTypeDefinition<_sluice_v1_SnapshotRequest, _sluice_v1_SnapshotRequest__Output>
+      Subscribe: MessageTypeDefinition<_sluice_v1_Subscribe, _sluice_v1_Subscribe__Output>
+      Transactions: MessageTypeDefinition<_sluice_v1_Transactions, _sluice_v1_Transactions__Output>
+      WaitRequest: MessageTypeDefinition<_sluice_v1_WaitRequest, _sluice_v1_WaitRequest__Output>
+      WaitResponse: MessageTypeDefinition<_sluice_v1_WaitResponse, _sluice_v1_WaitResponse__Output>
+      WatchRequest: MessageTypeDefinition<_sluice_v1_WatchRequest, _sluice_v1_WatchRequest__Output>
+      Welcome: MessageTypeDefinition<_sluice_v1_Welcome, _sluice_v1_Welcome__Output>
+    }
+  }
+}
+

@@ -1,0 +1,11 @@
+// Original file: proto/replication.proto
+
+import type { Position as _sluice_v1_Position, Position__Output as _sluice_v1_Position__Output } from '../../sluice/v1/Position.ts';
+
+export interface Drop {
+  'at'?: (_sluice_v1_Position | null);
+}
+
+export interface Drop__Output {
+  'at': (_sluice_v1_Position__Output | null);
+}

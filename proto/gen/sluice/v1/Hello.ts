@@ -1,0 +1,20 @@
+// Original file: proto/replication.proto
+
+import type { NodeRef as _sluice_v1_NodeRef, NodeRef__Output as _sluice_v1_NodeRef__Output } from '../../sluice/v1/NodeRef.ts';
+import type { Position as _sluice_v1_Position, Position__Output as _sluice_v1_Position__Output } from '../../sluice/v1/Position.ts';
+
+export interface Hello {
+  'version'?: (number);
+  'clusterId'?: (string);
+  'nodeId'?: (string);
+  'node'?: (_sluice_v1_NodeRef | null);
+  'positions'?: (_sluice_v1_Position)[];
+}
+
+export interface Hello__Output {
+  'version': (number);
+  'clusterId': (string);
+  'nodeId': (string);
+  'node': (_sluice_v1_NodeRef__Output | null);
+  'positions': (_sluice_v1_Position__Output)[];
+}

@@ -1,0 +1,19 @@
+// Original file: proto/replication.proto
+
+import type { Position as _sluice_v1_Position, Position__Output as _sluice_v1_Position__Output } from '../../sluice/v1/Position.ts';
+
+export interface SnapshotBegin {
+  'base'?: (_sluice_v1_Position | null);
+  'pageSize'?: (number);
+  'pageCount'?: (number);
+  'fromPage'?: (number);
+  'mode'?: (number);
+}
+
+export interface SnapshotBegin__Output {
+  'base': (_sluice_v1_Position__Output | null);
+  'pageSize': (number);
+  'pageCount': (number);
+  'fromPage': (number);
+  'mode': (number);
+}

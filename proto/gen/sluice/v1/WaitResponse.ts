@@ -1,0 +1,13 @@
+// Original file: proto/cluster.proto
+
+import type { Position as _sluice_v1_Position, Position__Output as _sluice_v1_Position__Output } from '../../sluice/v1/Position.ts';
+
+export interface WaitResponse {
+  'reached'?: (boolean);
+  'positions'?: (_sluice_v1_Position)[];
+}
+
+export interface WaitResponse__Output {
+  'reached': (boolean);
+  'positions': (_sluice_v1_Position__Output)[];
+}

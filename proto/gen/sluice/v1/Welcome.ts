@@ -1,0 +1,23 @@
+// Original file: proto/replication.proto
+
+import type { NodeRef as _sluice_v1_NodeRef, NodeRef__Output as _sluice_v1_NodeRef__Output } from '../../sluice/v1/NodeRef.ts';
+import type { Position as _sluice_v1_Position, Position__Output as _sluice_v1_Position__Output } from '../../sluice/v1/Position.ts';
+import type { Long } from '@grpc/proto-loader';
+
+export interface Welcome {
+  'version'?: (number);
+  'clusterId'?: (string);
+  'nodeId'?: (string);
+  'node'?: (_sluice_v1_NodeRef | null);
+  'epoch'?: (number | string | Long);
+  'positions'?: (_sluice_v1_Position)[];
+}
+
+export interface Welcome__Output {
+  'version': (number);
+  'clusterId': (string);
+  'nodeId': (string);
+  'node': (_sluice_v1_NodeRef__Output | null);
+  'epoch': (number);
+  'positions': (_sluice_v1_Position__Output)[];
+}
