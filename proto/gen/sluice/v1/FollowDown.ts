@@ -4,15 +4,13 @@ import type { Welcome as _sluice_v1_Welcome, Welcome__Output as _sluice_v1_Welco
 import type { Transactions as _sluice_v1_Transactions, Transactions__Output as _sluice_v1_Transactions__Output } from '../../sluice/v1/Transactions.ts';
 import type { NeedSnapshot as _sluice_v1_NeedSnapshot, NeedSnapshot__Output as _sluice_v1_NeedSnapshot__Output } from '../../sluice/v1/NeedSnapshot.ts';
 import type { Heartbeat as _sluice_v1_Heartbeat, Heartbeat__Output as _sluice_v1_Heartbeat__Output } from '../../sluice/v1/Heartbeat.ts';
-import type { Drop as _sluice_v1_Drop, Drop__Output as _sluice_v1_Drop__Output } from '../../sluice/v1/Drop.ts';
 
 export interface FollowDown {
   'welcome'?: (_sluice_v1_Welcome | null);
   'transactions'?: (_sluice_v1_Transactions | null);
   'needSnapshot'?: (_sluice_v1_NeedSnapshot | null);
   'heartbeat'?: (_sluice_v1_Heartbeat | null);
-  'drop'?: (_sluice_v1_Drop | null);
-  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat"|"drop";
+  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat";
 }
 
 export interface FollowDown__Output {
@@ -20,6 +18,5 @@ export interface FollowDown__Output {
   'transactions'?: (_sluice_v1_Transactions__Output | null);
   'needSnapshot'?: (_sluice_v1_NeedSnapshot__Output | null);
   'heartbeat'?: (_sluice_v1_Heartbeat__Output | null);
-  'drop'?: (_sluice_v1_Drop__Output | null);
-  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat"|"drop";
+  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat";
 }

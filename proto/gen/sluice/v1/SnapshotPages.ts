@@ -5,12 +5,10 @@ export interface SnapshotPages {
   'firstPage'?: (number);
   'numbers'?: (number)[];
   'data'?: (Buffer | Uint8Array | string);
-  'rawSize'?: (number);
 }
 
 export interface SnapshotPages__Output {
   'firstPage': (number);
   'numbers': (number)[];
   'data': (Buffer);
-  'rawSize': (number);
 }

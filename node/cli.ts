@@ -1,0 +1,204 @@
+/**
+ * The command line: reads the arguments, runs one command, answers an exit code.
+ *
+ * Always holds: 0 is success; 1 is a command that failed; 2 is one that was not begun, because of its arguments, the configuration or the
+ * state of the machine. Every error is a sentence that says what is wrong and a line that says what to do. Parts that only one command
+ * needs are loaded by that command.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
+import { isAppError } from "../proto/errors.ts";
+
+export interface CliOutput {
+  out(text: string): void;
+  err(text: string): void;
+}
+
+export const EXIT = { ok: 0, failed: 1, refused: 2 } as const;
+
+interface Arguments {
+  /** `-c FILE`. */
+  readonly config: string | undefined;
+  readonly name: string | undefined;
+  readonly json: boolean;
+  readonly files: readonly string[];
+}
+
+interface Command {
+  readonly usage: string;
+  readonly summary: string;
+  /** Beyond `-c FILE` and `-h`. */
+  readonly options: ParseArgsOptionsConfig;
+  /** Names of the positional arguments; one with a question mark may be left out. */
+  readonly files: readonly string[];
+  readonly needsName: boolean;
+  run(args: Arguments, output: CliOutput): Promise<number>;
+}
+
+const NAME = { name: { type: "string" } } as const;
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  mount: {
+    usage: "mount [-c FILE]", summary: "Runs the node in the foreground. SIGTERM and SIGINT unmount and end it.", options: {}, files: [], needsName: false,
+    async run(args) {
+      const { runMount } = await import("./mount-command.ts");
+      return await runMount(args.config);
+    },
+  },
+  status: {
+    usage: "status [-c FILE] [--json]", summary: "Shows role, databases and followers of the running node.", options: { json: { type: "boolean" } }, files: [], needsName: false,
+    async run(args, output) {
+      const { askNode } = await import("./admin-client.ts");
+      const { formatStatus } = await import("./status-table.ts");
+      const status = await askNode(await configOf(args.config), "GET", "/status");
+      output.out(args.json ? JSON.stringify(status, undefined, 2) : formatStatus(status));
+      return EXIT.ok;
+    },
+  },
+  import: {
+    usage: "import [-c FILE] --name app.db SOURCE.db", summary: "Copies a database file into the mount of the running node.", options: NAME, files: ["SOURCE.db"], needsName: true,
+    run: (args, output) => transfer(args, output, { path: "/import", parameter: "source", done: "Imported" }),
+  },
+  export: {
+    usage: "export [-c FILE] --name app.db TARGET.db", summary: "Writes a consistent copy of a database of the running node.", options: NAME, files: ["TARGET.db"], needsName: true,
+    run: (args, output) => transfer(args, output, { path: "/export", parameter: "target", done: "Exported" }),
+  },
+  "check-config": {
+    usage: "check-config [FILE] [--json]", summary: "Lists everything that is wrong with the configuration; --json shows it with all defaults.",
+    options: { json: { type: "boolean" } }, files: ["FILE?"], needsName: false,
+    async run(args, output) {
+      const config = await configOf(args.files[0] ?? args.config);
+      output.out(args.json ? JSON.stringify(config) : `${config.source.file} can be used.`);
+      return EXIT.ok;
+    },
+  },
+  version: {
+    usage: "version", summary: "Prints the version.", options: {}, files: [], needsName: false,
+    async run(_args, output) {
+      output.out(version());
+      return EXIT.ok;
+    },
+  },
+  help: {
+    usage: "help", summary: "Prints this.", options: {}, files: ["COMMAND?"], needsName: false,
+    async run(args, output) {
+      const command = args.files[0] === undefined ? undefined : COMMANDS[args.files[0]];
+      output.out(command === undefined ? helpText() : commandHelp(command));
+      return EXIT.ok;
+    },
+  },
+};
+
+/** Runs one command; never throws for anything that can happen in the world. */
+export async function runCli(argv: readonly string[], output: CliOutput): Promise<number> {
+  const [name, ...rest] = argv;
+  if (name === undefined) {
+    output.err(helpText());
+    return EXIT.refused;
+  }
+  const aliases: Readonly<Record<string, string>> = { "--help": "help", "-h": "help", "--version": "version", "-v": "version" };
+  const key = aliases[name] ?? name;
+  const command = Object.hasOwn(COMMANDS, key) ? COMMANDS[key] : undefined;
+  if (command === undefined) {
+    const { nearest } = await import("./config/problem.ts");
+    const near = nearest(name, Object.keys(COMMANDS));
+    return usageError(output, `There is no command "${name}"`, near === undefined ? "`sluice help` lists the commands." : `Did you mean \`sluice ${near}\`?`);
+  }
+  const args = readArguments(command, rest);
+  if (args === "help") {
+    output.out(commandHelp(command));
+    return EXIT.ok;
+  }
+  if (typeof args === "string") return usageError(output, args, `Usage: sluice ${command.usage}`);
+  try {
+    return await command.run(args, output);
+  } catch (error) {
+    return await printError(error, output);
+  }
+}
+
+/** The arguments of a command; a sentence when they cannot be used; "help" when help is asked for. */
+function readArguments(command: Command, rest: readonly string[]): Arguments | string {
+  let parsed;
+  try {
+    parsed = parseArgs({ args: [...rest], allowPositionals: true, strict: true, options: { config: { type: "string", short: "c" }, help: { type: "boolean", short: "h" }, ...command.options } });
+  } catch (error) {
+    // The sentences of parseArgs go on with advice about "--" that only confuses here.
+    return (error as Error).message.split(". ")[0]!.replace(/\.$/, "");
+  }
+  const values = parsed.values as { config?: string; help?: boolean; name?: string; json?: boolean };
+  if (values.help === true) return "help";
+  const required = command.files.filter((file) => !file.endsWith("?"));
+  if (parsed.positionals.length < required.length) return `${required[parsed.positionals.length]!} is missing`;
+  const extra = parsed.positionals[command.files.length];
+  if (extra !== undefined) return `"${extra}" is one argument too many`;
+  if (command.needsName && (values.name === undefined || values.name === "")) return "--name is missing: the name of the database in the mount";
+  return { config: values.config, name: values.name, json: values.json === true, files: parsed.positionals };
+}
+
+async function configOf(file: string | undefined) {
+  const { loadConfig } = await import("./config.ts");
+  return loadConfig(file);
+}
+
+/** `import` and `export`: the node does the work by path, so paths are made absolute here. */
+async function transfer(args: Arguments, output: CliOutput, kind: { readonly path: "/import" | "/export"; readonly parameter: "source" | "target"; readonly done: string }): Promise<number> {
+  const file = resolve(args.files[0]!);
+  if (kind.parameter === "source" && !existsSync(file)) return usageError(output, `There is no file ${file}`, "Give the path of a SQLite database.");
+  if (kind.parameter === "target" && existsSync(file)) return usageError(output, `${file} exists already`, "Choose another name, or remove it first.");
+  const config = await configOf(args.config);
+  const { askNode } = await import("./admin-client.ts");
+  const { formatSize } = await import("./config/units.ts");
+  const result = await askNode(config, "POST", kind.path, { name: args.name!, [kind.parameter]: file }) as { txid: string; pages: number; bytes: number };
+  output.out(`${kind.done} ${args.name!}: ${result.pages} pages, ${formatSize(result.bytes)}, at TXID ${result.txid}`);
+  return EXIT.ok;
+}
+
+function usageError(output: CliOutput, sentence: string, hint: string): number {
+  output.err(`sluice: ${sentence}\n${hint}`);
+  return EXIT.refused;
+}
+
+/** Errors before anything was begun end with 2, so that a supervisor need not try again. */
+const REFUSALS: ReadonlySet<string> = new Set(["CONFIG_INVALID", "MOUNT_BUSY", "DRIVER_UNAVAILABLE"]);
+
+async function printError(error: unknown, output: CliOutput): Promise<number> {
+  const { NodeError } = await import("./admin-client.ts");
+  if (error instanceof NodeError) {
+    output.err(`sluice: ${error.message}\n${error.hint}`);
+    return EXIT.failed;
+  }
+  if (!isAppError(error)) {
+    // Not in the error table: a fault of ours, so whoever reports it needs to know where.
+    output.err(`sluice: ${error instanceof Error ? error.stack ?? error.message : String(error)}`);
+    return EXIT.failed;
+  }
+  const { configErrors } = await import("./config.ts");
+  for (const one of configErrors(error)) output.err(`sluice: ${one.message}`);
+  output.err(error.hint);
+  return REFUSALS.has(error.code) ? EXIT.refused : EXIT.failed;
+}
+
+function helpText(): string {
+  const width = Math.max(...Object.values(COMMANDS).map((command) => command.usage.length)) + 2;
+  const lines = Object.values(COMMANDS).map((command) => `  sluice ${command.usage.padEnd(width)}${command.summary}`);
+  return [
+    "Sluice: SQLite on many machines, without a change to the application.", "", ...lines, "",
+    "The configuration is FILE, else ./sluice.yml, else /etc/sluice.yml; sluice.example.yml explains every setting.",
+    "Exit code 0: done; 1: failed; 2: not begun, because of arguments, configuration or the state of this machine.",
+  ].join("\n");
+}
+
+function commandHelp(command: Command): string {
+  return `Usage: sluice ${command.usage}\n\n${command.summary}`;
+}
+
+/** The version in package.json, which lies one level higher when the built files run. */
+export function version(): string {
+  for (const path of ["../package.json", "../../package.json"]) {
+    const url = new URL(path, import.meta.url);
+    if (existsSync(url)) return (JSON.parse(readFileSync(url, "utf8")) as { version: string }).version;
+  }
+  return "unknown";
+}

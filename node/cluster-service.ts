@@ -1,0 +1,102 @@
+/**
+ * The gRPC service for this node's own proxy and command line, on the unix socket `run/engine.sock`.
+ *
+ * Always holds: what it tells is this node's view; positions with `flush` include everything that was committed before the call. State
+ * changes are pushed at most every STATE_INTERVAL_MS, whatever the rate of commits; who needs a position at once asks or waits for it.
+ */
+import type * as grpc from "@grpc/grpc-js";
+import { statusOf } from "./replication/server.ts";
+import type { Store } from "./store/store.ts";
+import { toWire, type WirePosition } from "../proto/grpc.ts";
+import { hasReached, ZERO_POSITION } from "../proto/position.ts";
+import type { NodeState } from "../proto/gen/sluice/v1/NodeState.ts";
+import type { Positions } from "../proto/gen/sluice/v1/Positions.ts";
+import type { PositionsRequest__Output } from "../proto/gen/sluice/v1/PositionsRequest.ts";
+import type { WaitRequest__Output } from "../proto/gen/sluice/v1/WaitRequest.ts";
+import type { WaitResponse } from "../proto/gen/sluice/v1/WaitResponse.ts";
+
+const STATE_INTERVAL_MS = 5;
+const WAIT_MS_MAX = 60_000;
+
+export type NodeFacts = Omit<NodeState, "positions">;
+
+export class ClusterService {
+  readonly #store: Store;
+  readonly #facts: () => NodeFacts;
+  readonly #watchers = new Set<grpc.ServerWritableStream<unknown, NodeState>>();
+  readonly #waiting = new Set<() => void>();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(store: Store, facts: () => NodeFacts) {
+    this.#store = store;
+    this.#facts = facts;
+    store.onChange(() => {
+      for (const check of this.#waiting) check();
+      this.changed();
+    });
+  }
+
+  /** Something that the state tells has changed. */
+  changed(): void {
+    if (this.#watchers.size === 0) return;
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      const state = this.#state();
+      // A proxy that does not read gets the next state instead of a queue of old ones.
+      for (const call of this.#watchers) if (!call.writableNeedDrain) call.write(state);
+    }, STATE_INTERVAL_MS);
+  }
+
+  #state(): NodeState {
+    return { ...this.#facts(), positions: this.#positions() };
+  }
+
+  #positions(names: readonly string[] = []): ReturnType<typeof toWire>[] {
+    const all = names.length > 0 ? names.flatMap((name) => this.#store.databases.get(name) ?? []) : [...this.#store.databases.values()];
+    return all.filter(({ database }) => database.position.txid > 0).map(({ database }) => toWire(database.name, database.position));
+  }
+
+  handlers(): grpc.UntypedServiceImplementation {
+    return {
+      watch: (call: grpc.ServerWritableStream<unknown, NodeState>) => {
+        this.#watchers.add(call);
+        const end = (): void => void this.#watchers.delete(call);
+        call.on("cancelled", end);
+        call.on("close", end);
+        call.on("error", end);
+        call.write(this.#state());
+      },
+      getPositions: (call: grpc.ServerUnaryCall<PositionsRequest__Output, Positions>, done: grpc.sendUnaryData<Positions>) => {
+        const { flush, databases } = call.request;
+        if (!flush) return done(null, { positions: this.#positions(databases) });
+        this.#store.flushAll(databases).then(() => done(null, { positions: this.#positions(databases) }), (error: unknown) => done(statusOf(error)));
+      },
+      wait: (call: grpc.ServerUnaryCall<WaitRequest__Output, WaitResponse>, done: grpc.sendUnaryData<WaitResponse>) => this.#wait(call, done),
+    };
+  }
+
+  #wait(call: grpc.ServerUnaryCall<WaitRequest__Output, WaitResponse>, done: grpc.sendUnaryData<WaitResponse>): void {
+    const wanted = call.request.positions as WirePosition[];
+    const reached = (): boolean => wanted.every((wire) => hasReached(this.#store.databases.get(wire.database)?.database.position ?? ZERO_POSITION, wire));
+    const finish = (outcome: boolean): void => {
+      clearTimeout(timer);
+      this.#waiting.delete(check);
+      done(null, { reached: outcome, positions: this.#positions(wanted.map(({ database }) => database)) });
+    };
+    const check = (): void => {
+      if (reached()) finish(true);
+    };
+    const timer = setTimeout(() => finish(false), Math.min(call.request.timeoutMs, WAIT_MS_MAX));
+    if (reached()) return finish(true);
+    this.#waiting.add(check);
+    call.on("cancelled", () => {
+      clearTimeout(timer);
+      this.#waiting.delete(check);
+    });
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    for (const call of this.#watchers) call.end();
+  }
+}

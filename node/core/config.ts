@@ -1,0 +1,103 @@
+/**
+ * The configuration of a node as the parts of Sluice see it: complete, checked, with every default filled in.
+ *
+ * Always holds: durations are milliseconds and end in `Ms`, sizes are bytes, paths are absolute, addresses are `host:port` with a literal
+ * IPv6 host in brackets. It is plain data, so that it crosses a process boundary as JSON unchanged. It lies in the core, apart from the code
+ * that reads the file, so that the engine does not carry a YAML parser and a schema library in its memory.
+ */
+import { assert } from "./assert.ts";
+
+export interface Config {
+  /** The file it was read from, and on which line each key stands ("fuse.mount" → 3): for errors that are found later. */
+  readonly source: { readonly file: string; readonly lines: Readonly<Record<string, number>> };
+  readonly node: { readonly name: string; readonly region: string };
+  /** Folder of backing files and log. */
+  readonly data: string;
+  readonly fuse: { readonly mount: string; readonly driver: FuseDriver };
+  /** gRPC between nodes. */
+  readonly listen: string;
+  /** Where other nodes reach `listen`. */
+  readonly advertise: string;
+  /** HTTP for the operator. */
+  readonly admin: string;
+  readonly lease: LeaseConfig;
+  readonly proxy: ProxySettings | undefined;
+  /** The application: command and arguments. */
+  readonly exec: readonly string[] | undefined;
+  readonly log: LogConfig;
+  /** First match wins: see {@link databaseSettings}. */
+  readonly databases: readonly DatabaseRule[];
+  readonly retention: { readonly durationMs: number; readonly bytes: number };
+}
+
+export type FuseDriver = "auto" | "passthrough" | "fuse-native";
+
+/** How the nodes agree on who is primary. A union, because elections add types of their own. */
+export type LeaseConfig = {
+  readonly type: "static";
+  /** The `advertise` address of the primary. */
+  readonly primary: string;
+  readonly ttlMs: number;
+};
+
+export interface ProxySettings {
+  readonly listen: string;
+  /** URL without a path where other nodes' proxies forward to. */
+  readonly advertise: string;
+  /** `host:port` of the application. */
+  readonly target: string;
+  readonly maxLagMs: number;
+  readonly rules: readonly { readonly path: string; readonly to: "local" | "primary" }[];
+}
+
+export interface LogConfig {
+  readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent";
+  /** "auto" is pretty on a terminal and JSON elsewhere. */
+  readonly format: "auto" | "json" | "pretty";
+}
+
+export type Durability = "async";
+
+export interface DatabaseRule {
+  /** Glob over the path below the mount: `*` and `?` stop at a slash, `**` does not. */
+  readonly pattern: string;
+  readonly durability: Durability;
+  readonly replicate: boolean;
+}
+
+/** What holds for a database that no rule names. */
+export const DEFAULT_DATABASE_RULE: DatabaseRule = { pattern: "**", durability: "async", replicate: true };
+
+/** The rule for the database at this path below the mount ("app.db", "cache/a.db"): the first whose pattern matches the whole path. */
+export function databaseSettings(config: Pick<Config, "databases">, path: string): DatabaseRule {
+  return config.databases.find((rule) => globToRegExp(rule.pattern).test(path)) ?? DEFAULT_DATABASE_RULE;
+}
+
+/** A glob as an anchored expression. `**` followed by a slash also matches no folder at all. */
+export function globToRegExp(glob: string): RegExp {
+  const source = glob.replace(/\*\*\/|\*\*|\*|\?|[.+^${}()|[\]\\]/g, (token) => {
+    switch (token) {
+      case "**/": return "(?:.*/)?";
+      case "**": return ".*";
+      case "*": return "[^/]*";
+      case "?": return "[^/]";
+      default: return `\\${token}`;
+    }
+  });
+  return new RegExp(`^${source}$`, "su");
+}
+
+/** Whether this node is the fixed primary. */
+export function isStaticPrimary(config: Pick<Config, "advertise" | "lease">): boolean {
+  return config.lease.primary === config.advertise;
+}
+
+/** The two halves of a checked `host:port`; the host without brackets. */
+export function splitAddress(address: string): { host: string; port: number } {
+  const at = address.lastIndexOf(":");
+  assert(at > 0, `not an address: ${address}`);
+  return { host: address.slice(0, at).replace(/^\[(.*)\]$/, "$1"), port: Number(address.slice(at + 1)) };
+}
+
+/** Unix sockets and records of a running node, below `<data>/run`. */
+export const RUN_FILES = { engineSocket: "engine.sock", adminSocket: "admin.sock", mountRecord: "mount.json", lock: "lock" } as const;

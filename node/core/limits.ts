@@ -1,0 +1,30 @@
+/**
+ * Every bound of the node, by name and unit. Relations between them are asserted below, where they can be read beside the numbers.
+ */
+import { assert } from "./assert.ts";
+
+/** Bytes of recent transactions kept in memory for each database. */
+export const LOG_RECENT_BYTES_MAX = 1 << 20;
+/** A transaction file larger than this is written and read in pieces, never held whole. */
+export const LOG_MEMORY_BYTES_MAX = 4 << 20;
+/** Bytes that may wait in one follower's stream before its transactions are read from the log instead. */
+export const FOLLOWER_QUEUE_BYTES_MAX = 4 << 20;
+/** Piece of an LTX file in one message. */
+export const STREAM_PIECE_BYTES = 256 << 10;
+/** A change of more pages than this is not put in the log; followers take a snapshot. Bytes. */
+export const DIFF_LOG_BYTES_MAX = 256 << 20;
+/** An import of more bytes than this is a break in the log. */
+export const IMPORT_LOG_BYTES_MAX = 16 << 20;
+/** Frames in a follower's WAL that start a checkpoint: SQLite's own default. */
+export const REPLICA_CHECKPOINT_FRAMES = 1000;
+/** Polls of a busy WAL without news after which the watch is set again. */
+export const CAPTURE_QUIET_POLLS = 8;
+/** How often the sidecar of page checksums is brought up to date, in ms. */
+export const SIDECAR_INTERVAL_MS = 5_000;
+/** Small log files that are merged into one. */
+export const COMPACT_FILES = 64;
+/** Largest merged file, in bytes. */
+export const COMPACT_BYTES_MAX = 8 << 20;
+
+assert(STREAM_PIECE_BYTES <= FOLLOWER_QUEUE_BYTES_MAX);
+assert(LOG_RECENT_BYTES_MAX <= DIFF_LOG_BYTES_MAX);

@@ -1,0 +1,76 @@
+/**
+ * What the FUSE thread and the main thread of an engine say to each other.
+ *
+ * Always holds: the thread never waits for an answer; it goes on with other requests, and either the main thread writes the reply itself
+ * or grants the request, which the thread then runs. The main thread posts a change of state before it writes the reply that lets the
+ * kernel go on, and raises the POSTED counter after posting; the thread reads that counter after every read from the device, so a request
+ * that the kernel sends because of a reply never meets the state from before it.
+ */
+import type { MessagePort } from "node:worker_threads";
+import type { AttributeChange } from "./backing.ts";
+import { OPCODE_LIMIT } from "./opcodes.ts";
+
+/** The shared counters, as 32-bit words. */
+export const SHARED_POSTED = 0;
+/** Raised at every open of a regular file: tells the main thread whether what it was told about opens still holds. */
+export const SHARED_OPENS = 1;
+export const SHARED_REQUESTS = 16;
+export const SHARED_WORDS = SHARED_REQUESTS + OPCODE_LIMIT;
+
+export interface ThreadOptions {
+  readonly fuseFd: number;
+  readonly filesDir: string;
+  readonly runDir: string;
+  readonly resume: boolean;
+  /** Process ids of the guardian and the engine. */
+  readonly trusted: readonly number[];
+  /** Int32Array of SHARED_WORDS. */
+  readonly shared: SharedArrayBuffer;
+  readonly inbox: MessagePort;
+}
+
+/** Requests whose reply the main thread writes. `path` is undefined for a file without a name, which `file` leads to. `opens` is SHARED_OPENS as it was when `open` was true or false. */
+export interface DeferredSetattr { kind: "setattr"; unique: bigint; id: number; path: string | undefined; file: string; change: AttributeChange }
+export interface DeferredUnlink { kind: "unlink"; unique: bigint; id: number; path: string; open: boolean; opens: number }
+export interface DeferredRename { kind: "rename"; unique: bigint; id: number; path: string; to: string; toParent: number; toName: string; noReplace: boolean; replaced: { id: number; open: boolean } | undefined; opens: number }
+export interface DeferredJournal { kind: "journal"; unique: bigint; id: number; path: string; header: Uint8Array | undefined }
+export interface DeferredVirtualRead { kind: "virtual"; unique: bigint; handle: number; path: string; offset: number; size: number }
+/** An open whose reply is complete but for the backing id: `reply` is the whole message, `at` the offset of its fuse_open_out. */
+export interface DeferredOpen { kind: "open"; unique: bigint; id: number; path: string; slot: number; fd: number; reply: Uint8Array; at: number; created: boolean }
+/** A request that the thread runs once it is granted: creation on a follower, or the rename of a directory. */
+export interface DeferredAsk { kind: "ask"; unique: bigint; key: number; path: string; to: string | undefined }
+
+export type Deferred = DeferredSetattr | DeferredUnlink | DeferredRename | DeferredJournal | DeferredVirtualRead | DeferredOpen | DeferredAsk;
+
+export type ToMain =
+  | Deferred
+  | { kind: "ready"; minor: number }
+  | { kind: "ended" }
+  /** A granted request was answered; `done` is false when it failed. */
+  | { kind: "granted"; key: number; done: boolean }
+  | { kind: "created"; path: string }
+  | { kind: "rawWritten"; path: string }
+  | { kind: "closed"; path: string }
+  /** The thread no longer uses this registration. */
+  | { kind: "unregister"; id: number; backing: number }
+  | { kind: "answer"; key: number; value: number }
+  | { kind: "report"; message: string; error: { message: string; stack: string | undefined } };
+
+export type ToThread =
+  | { kind: "role"; role: "primary" | "follower" }
+  | { kind: "gate" }
+  | { kind: "hide"; path: string; key: number }
+  | { kind: "reveal"; path: string }
+  | { kind: "virtualNames"; names: ReadonlySet<string> }
+  /** The registration of an inode; NO_BACKING when the kernel refused it. */
+  | { kind: "registered"; id: number; backing: number }
+  | { kind: "unlinked"; id: number; aside: boolean }
+  | { kind: "renamed"; id: number; toParent: number; toName: string; replaced: { id: number; aside: boolean } | undefined }
+  | { kind: "grant"; key: number }
+  | { kind: "refuse"; key: number }
+  | { kind: "content"; handle: number; content: Uint8Array | undefined }
+  | { kind: "count"; path: string; key: number }
+  | { kind: "stop" };
+
+/** In place of a backing id: this inode is served by reads and writes through the thread. */
+export const NO_BACKING = -1;

@@ -1,0 +1,113 @@
+/**
+ * The small file that remembers which inodes are open and under which backing id, for the engine that comes after a killed one.
+ *
+ * Always holds: an open is recorded before its reply is written and forgotten after the reply to its release, so a crash in between leaves a
+ * count too high (the file stays registered) but never too low (which would give a second id to a live inode, and every open of it EIO).
+ * The thread writes all of a record but the backing id, which the main thread writes when the kernel gives it; the two ranges never overlap.
+ * The file is valid as long as the FUSE connection: a new mount starts a new one. Nothing is fsynced: it need not outlive the kernel.
+ *
+ *   header, 64 bytes:  magic 8 | minor version of the kernel u32@8
+ *   record, 64 bytes:  inode u64@0 | generation u32@8 | used u32@12 | opens u32@16 | opens for writing only u32@20
+ *                      | unique of the newest counted open u64@24 | backing id i32@40
+ */
+import * as fs from "node:fs";
+import { readU64, writeU64 } from "./wire.ts";
+
+const MAGIC = "SLUICEI1";
+const SIZE = 64;
+const MINOR = 8;
+const FIELD = { inode: 0, generation: 8, used: 12, opens: 16, rawOpens: 20, unique: 24, backing: 40 } as const;
+/** The range of the thread. */
+const THREAD_BYTES = 32;
+
+export interface OpenRecord {
+  readonly slot: number;
+  readonly inode: number;
+  readonly generation: number;
+  readonly opens: number;
+  readonly rawOpens: number;
+  readonly unique: bigint;
+  /** A backing id, NO_BACKING, or 0 when none was written yet. */
+  readonly backing: number;
+}
+
+export class OpenRecords {
+  readonly #fd: number;
+  readonly #free: number[] = [];
+  readonly #buffer = Buffer.alloc(SIZE);
+  #slots = 0;
+
+  /** Begins an empty file for a new mount. */
+  static create(path: string): OpenRecords {
+    const fd = fs.openSync(path, "w+", 0o600);
+    const header = Buffer.alloc(SIZE);
+    header.write(MAGIC, 0, "latin1");
+    fs.writeSync(fd, header, 0, SIZE, 0);
+    return new OpenRecords(fd);
+  }
+
+  /** Opens the file that an earlier engine left, with what it holds. */
+  static resume(path: string): { records: OpenRecords; minor: number; open: OpenRecord[] } {
+    const fd = fs.openSync(path, "r+");
+    const bytes = fs.readFileSync(path);
+    const records = new OpenRecords(fd);
+    if (bytes.length < SIZE || bytes.toString("latin1", 0, MAGIC.length) !== MAGIC) {
+      fs.closeSync(fd);
+      throw Object.assign(new Error(`EIO: not a table of open files, '${path}'`), { code: "EIO", errno: -5 });
+    }
+    const open: OpenRecord[] = [];
+    records.#slots = Math.ceil(bytes.length / SIZE) - 1;
+    for (let slot = 0; slot < records.#slots; slot++) {
+      // The last record may be short: the dead engine was killed between its two writes.
+      const record = Buffer.alloc(SIZE);
+      bytes.copy(record, 0, (slot + 1) * SIZE, Math.min((slot + 2) * SIZE, bytes.length));
+      if (record.readUInt32LE(FIELD.used) === 0) {
+        records.#free.push(slot);
+        continue;
+      }
+      open.push({
+        slot, inode: readU64(record, FIELD.inode), generation: record.readUInt32LE(FIELD.generation), opens: record.readUInt32LE(FIELD.opens),
+        rawOpens: record.readUInt32LE(FIELD.rawOpens), unique: record.readBigUInt64LE(FIELD.unique), backing: record.readInt32LE(FIELD.backing),
+      });
+    }
+    return { records, minor: bytes.readUInt32LE(MINOR), open };
+  }
+
+  private constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  writeMinor(minor: number): void {
+    const bytes = Buffer.alloc(4);
+    bytes.writeUInt32LE(minor, 0);
+    fs.writeSync(this.#fd, bytes, 0, 4, MINOR);
+  }
+
+  take(): number {
+    return this.#free.pop() ?? this.#slots++;
+  }
+
+  write(slot: number, record: Omit<OpenRecord, "slot" | "backing">): void {
+    const buffer = this.#buffer;
+    writeU64(buffer, record.inode, FIELD.inode);
+    buffer.writeUInt32LE(record.generation, FIELD.generation);
+    buffer.writeUInt32LE(1, FIELD.used);
+    buffer.writeUInt32LE(record.opens, FIELD.opens);
+    buffer.writeUInt32LE(record.rawOpens, FIELD.rawOpens);
+    buffer.writeBigUInt64LE(record.unique, FIELD.unique);
+    fs.writeSync(this.#fd, buffer, 0, THREAD_BYTES, (slot + 1) * SIZE);
+  }
+
+  /** Gives a slot back. Its inode is not open, so no registration of it is on its way in the main thread. */
+  release(slot: number): void {
+    fs.writeSync(this.#fd, Buffer.alloc(SIZE), 0, SIZE, (slot + 1) * SIZE);
+    this.#free.push(slot);
+  }
+}
+
+/** The main thread's half: writes the backing id of a record. `fd` is a descriptor of the same file, opened for writing. */
+export function writeBackingId(fd: number, slot: number, backing: number): void {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(backing, 0);
+  fs.writeSync(fd, bytes, 0, 4, (slot + 1) * SIZE + FIELD.backing);
+}

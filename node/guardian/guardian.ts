@@ -1,0 +1,215 @@
+/**
+ * The `sluice mount` process: mounts, starts engine, proxy and application, starts again what dies, and takes everything down in order.
+ *
+ * Always holds: it keeps the /dev/fuse description, so that requests of applications wait, rather than fail, while there is no engine; it
+ * never makes a synchronous call on the mount; it takes down in the reverse order of starting, so that an application never sees its files
+ * go away while it runs.
+ *
+ * ```
+ *   mount -> engine --serving--> proxy --ready--> application
+ *   stop:    application -> proxy -> engine (drains) -> unmount -> engine gone
+ * ```
+ */
+import { spawn } from "node:child_process";
+import { closeSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AppError } from "../../proto/errors.ts";
+import { RUN_FILES, type Config } from "../core/config.ts";
+import { bootId } from "../native/libc.ts";
+import { Application, PASSED_SIGNALS } from "./application.ts";
+import type { DataLock } from "./data-lock.ts";
+import { Fences } from "./fences.ts";
+import { ENGINE_FDS, reportError, type EngineToGuardian, type GuardianToEngine, type ProxyToGuardian } from "./messages.ts";
+import { removeMountRecord, writeMountRecord, type MountRecord } from "./mount-record.ts";
+import type { Mounting } from "./mounting.ts";
+import { Supervised } from "./supervised.ts";
+
+/** What the guardian says to the operator. */
+export interface GuardianLog {
+  info(fields: object, text: string): void;
+  warn(fields: object, text: string): void;
+  error(fields: object, text: string): void;
+}
+
+export interface GuardianParts {
+  readonly mounting: Mounting;
+  readonly log: GuardianLog;
+  readonly lock: DataLock;
+  /** Files that Node runs as engine and as proxy. */
+  readonly engineEntry: string;
+  readonly proxyEntry: string;
+}
+
+/** Times that the operator waits for at most when the node is stopped, in ms. A second signal cuts them short. */
+const GRACE_MS = { application: 10_000, proxy: 12_000, engine: 30_000, engineExit: 5_000, hurriedEngine: 2_000, fences: 1_000 } as const;
+/** Deaths of the engine before it has served for the first time, after which the node gives up. */
+const FIRST_STARTS_MAX = 5;
+
+/** Small young generations: both processes are long-lived, with short-lived garbage of small messages. MiB. */
+const ENGINE_FLAGS = ["--max-semi-space-size=4"];
+const PROXY_FLAGS = ["--max-semi-space-size=4"];
+
+/**
+ * Runs the node until it is stopped by a signal (exit code 0), by the end of the application (its code), or by a failure to start (1).
+ * The host was checked, the data folder is locked and the mount point is an empty folder. Throws DRIVER_UNAVAILABLE when mounting fails;
+ * then nothing was changed.
+ */
+export async function runGuardian(config: Config, parts: GuardianParts): Promise<number> {
+  const { log, mounting } = parts;
+  const mountPoint = config.fuse.mount;
+  let fuseFd: number;
+  try {
+    fuseFd = mounting.mount(mountPoint);
+  } catch (error) {
+    throw new AppError("DRIVER_UNAVAILABLE", [config.fuse.driver, (error as Error).message], { cause: error });
+  }
+  const device = mounting.device(mountPoint);
+  let record: MountRecord = { pid: process.pid, mountPoint, bootId: bootId(), startedAt: new Date().toISOString(), ...(device === undefined ? {} : { device }) };
+  writeMountRecord(config.data, record);
+  log.info({ mount: mountPoint, data: config.data }, "Mounted");
+
+  const fences = new Fences(mountPoint);
+  const hurry = new AbortController();
+  const { promise: stopAsked, resolve: askToStop } = Promise.withResolvers<number>();
+  const { promise: engineStopped, resolve: engineHasStopped } = Promise.withResolvers<void>();
+  let application: Application | undefined;
+  let served = false;
+  let firstDeaths = 0;
+  let stopping = false;
+
+  const giveUp = (why: object, text: string): void => {
+    log.error(why, text);
+    askToStop(1);
+  };
+
+  const engine = new Supervised({
+    spawn(restart) {
+      const child = spawn(process.execPath, [...ENGINE_FLAGS, parts.engineEntry], {
+        // A session of its own: an interrupt at the terminal is the guardian's to handle.
+        detached: true, stdio: ["ignore", "inherit", "inherit", fuseFd, "ipc", parts.lock.fd],
+      });
+      const init: GuardianToEngine = { type: "init", config, resume: restart && served, mountPoint, guardianPid: process.pid };
+      child.send(init, () => {});
+      log.info({ pid: child.pid, resume: init.resume }, "Engine started");
+      return child;
+    },
+    onMessage: (message) => onEngine(message as EngineToGuardian),
+    onDeath(how, pauseMs) {
+      if (!served && ++firstDeaths >= FIRST_STARTS_MAX) giveUp({ how }, "The engine ends before it serves the mount; giving up");
+      else log.error({ how, pauseMs }, "The engine ended; starting it again. Requests on the mount wait meanwhile");
+    },
+  });
+  const tellEngine = (message: GuardianToEngine): void => engine.send(message);
+
+  const proxy = config.proxy === undefined ? undefined : new Supervised({
+    spawn(restart) {
+      const child = spawn(process.execPath, [...PROXY_FLAGS, parts.proxyEntry], {
+        // The lock is held here as well: a proxy that outlives its guardian still has the port.
+        detached: true, stdio: ["ignore", "inherit", "inherit", "ipc", parts.lock.fd], env: { ...process.env, SLUICE_PROXY_CONFIG: proxyConfig(config) },
+      });
+      log.info({ pid: child.pid, restart }, "Proxy started");
+      return child;
+    },
+    onMessage(message) {
+      const known = message as ProxyToGuardian;
+      if (known.type === "metrics") tellEngine({ type: "proxyMetrics", metrics: known.metrics });
+      else if (known.type === "fatal") log.error({ hint: known.hint }, known.message);
+    },
+    onDeath: (how, pauseMs) => log.error({ how, pauseMs }, "The proxy ended; starting it again"),
+  });
+
+  function onEngine(message: EngineToGuardian): void {
+    switch (message.type) {
+      case "serving":
+        if (!served && !stopping) proxy?.start();
+        served = true;
+        return;
+      case "ready":
+        log.info({ role: message.role }, "Ready");
+        if (application === undefined && config.exec !== undefined && !stopping) startApplication(config.exec);
+        return;
+      case "fence":
+        fences.set(message.database, message.on).then(
+          () => tellEngine({ type: "fenced", id: message.id }),
+          (error: unknown) => tellEngine({ type: "fenced", id: message.id, error: reportError(error).message }),
+        );
+        return;
+      case "stopped":
+        engineHasStopped();
+        return;
+      case "fatal":
+        if (served) log.error({ error: message.error }, message.error.message);
+        else giveUp({ error: message.error }, message.error.message);
+    }
+  }
+
+  function startApplication(command: readonly string[]): void {
+    const started = (application = new Application(command));
+    if (started.id !== undefined) writeMountRecord(config.data, (record = { ...record, application: started.id }));
+    log.info({ command, pid: started.id?.pid }, "Application started");
+    void started.exited.then(({ code, error }) => {
+      if (!stopping) log.info({ code, ...(error === undefined ? {} : { error: error.message }) }, "The application ended; stopping");
+      askToStop(code);
+    });
+  }
+
+  const onStopSignal = (signal: NodeJS.Signals): void => {
+    if (stopping) {
+      log.warn({ signal }, "Second signal: not waiting any longer");
+      hurry.abort();
+    } else {
+      log.info({ signal }, "Stopping");
+      askToStop(0);
+    }
+  };
+  const onPassedSignal = (signal: NodeJS.Signals): void => {
+    if (application !== undefined) application.signal(signal);
+    else if (signal === "SIGHUP" || signal === "SIGQUIT") onStopSignal(signal);
+  };
+  const handlers = [...(["SIGTERM", "SIGINT"] as const).map((name) => [name, onStopSignal] as const), ...PASSED_SIGNALS.map((name) => [name, onPassedSignal] as const)];
+  for (const [name, handler] of handlers) process.on(name, handler);
+
+  engine.start();
+  const code = await stopAsked;
+  stopping = true;
+
+  await application?.stop(GRACE_MS.application, hurry.signal);
+  await proxy?.end("SIGTERM", GRACE_MS.proxy, hurry.signal);
+  // An engine that has died already, or dies now, has nothing to drain: what it left is recovered at the next start.
+  engine.retire();
+  tellEngine({ type: "stop" });
+  const hurried = new Promise<void>((resolve) => {
+    if (hurry.signal.aborted) resolve();
+    hurry.signal.addEventListener("abort", () => resolve());
+  }).then(() => sleep(GRACE_MS.hurriedEngine, undefined, { ref: false }));
+  const drained = await Promise.race([engineStopped.then(() => true), engine.gone.then(() => true), hurried.then(() => false), sleep(GRACE_MS.engine, false, { ref: false })]);
+  if (!drained) log.warn({}, "The engine did not finish in time; what is missing is recovered at the next start");
+  await Promise.race([fences.close(), sleep(GRACE_MS.fences, undefined, { ref: false })]);
+  const result = mounting.unmount(mountPoint);
+  // An engine that is served its ENODEV ends by itself.
+  await engine.end(undefined, drained ? GRACE_MS.engineExit : 0, hurry.signal);
+  closeSync(fuseFd);
+  if (result === "detached") {
+    const holders = mounting.holders(mountPoint, record.device).map((holder) => `${holder.command} (${holder.pid})`);
+    log.warn({ holders }, "Unmounted while programs still held files; they get errors now, and the node refuses to start until they end");
+  } else {
+    removeMountRecord(config.data);
+  }
+  for (const [name, handler] of handlers) process.off(name, handler);
+  parts.lock.release();
+  log.info({ code }, "Stopped");
+  return code;
+}
+
+/** The proxy's configuration as it reads it from its environment. */
+function proxyConfig(config: Config): string {
+  const format = config.log.format === "auto" ? (process.stdout.isTTY ? "pretty" : "json") : config.log.format;
+  return JSON.stringify({
+    ...config.proxy, node: { name: config.node.name }, log: { level: config.log.level, format },
+    engineSocket: join(config.data, "run", RUN_FILES.engineSocket),
+  });
+}
+
+// The numbers that the engine relies on are the places in `stdio` above.
+ENGINE_FDS satisfies { readonly fuse: 3; readonly ipc: 4; readonly dataLock: 5 };

@@ -1,0 +1,27 @@
+/**
+ * What the guardian needs to know and do about the mount point. The FUSE side provides it; the guardian does not know it.
+ */
+
+/** A program that still holds a file of a mount. */
+export interface Holder {
+  readonly pid: number;
+  readonly command: string;
+  /** What it holds: paths, "working directory", maps. At most a few. */
+  readonly what: readonly string[];
+}
+
+export type MountPointState = "free" | "absent" | "notEmpty" | "deadMount" | "liveMount" | "notDirectory";
+
+export interface Mounting {
+  /** Opens /dev/fuse and mounts; the descriptor keeps the connection alive. Throws a system error. */
+  mount(mountPoint: string): number;
+  /** "detached": programs still hold files, so the mount left the name space only. */
+  unmount(mountPoint: string): "unmounted" | "detached";
+  inspect(mountPoint: string): MountPointState;
+  /** "major:minor" of the newest mount at this path, asked of the kernel and not of the server, which need not answer yet. */
+  device(mountPoint: string): string | undefined;
+  /** Programs that hold files of a dead or detached mount; with `device` also of one that has left the name space. */
+  holders(mountPoint: string, device: string | undefined): readonly Holder[];
+  /** Removes a mount whose server is gone. */
+  clean(mountPoint: string): void;
+}

@@ -1,0 +1,44 @@
+/**
+ * `sluice mount`: configuration, check of the host, guardian. The only place where the guardian meets the FUSE side.
+ *
+ * Always holds: the configuration is read by a process of its own (`sluice check-config --json`). The guardian lives as long as the node; the
+ * YAML parser and the schema library would stay in its memory all that time: 10 MiB, a third of it.
+ */
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Config } from "./core/config.ts";
+import { cleanDeadMount, findHolders, inspectMountPoint, mountFuse, parseMountInfo, unmount } from "./fuse/mount.ts";
+import { runGuardian } from "./guardian/guardian.ts";
+import type { Mounting } from "./guardian/mounting.ts";
+import { checkHost, prepareHost } from "./host-check.ts";
+import { createLogger } from "./log.ts";
+
+const MOUNTING: Mounting = {
+  mount: mountFuse,
+  unmount,
+  inspect: (mountPoint) => inspectMountPoint(mountPoint).state,
+  device: (mountPoint) => parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8")).findLast((line) => line.mountPoint === mountPoint)?.device,
+  holders: (mountPoint, device) => findHolders(mountPoint, device),
+  clean: cleanDeadMount,
+};
+
+/** Built files start built files, sources start sources. */
+const EXTENSION = import.meta.url.slice(import.meta.url.lastIndexOf("."));
+
+const entry = (path: string): string => fileURLToPath(new URL(`${path}${EXTENSION}`, import.meta.url));
+
+/**
+ * Runs the node; the exit code. Throws CONFIG_INVALID, MOUNT_BUSY or DRIVER_UNAVAILABLE before anything is mounted, except for faults in the
+ * file itself: those have been printed, and the answer is the exit code.
+ */
+export async function runMount(file: string | undefined): Promise<number> {
+  const reader = spawnSync(process.execPath, [entry("./main"), "check-config", "--json", ...(file === undefined ? [] : [file])], { stdio: ["ignore", "pipe", "inherit"], encoding: "utf8" });
+  if (reader.error !== undefined) throw reader.error;
+  if (reader.status !== 0) return reader.status ?? 1;
+  const config = JSON.parse(reader.stdout) as Config;
+  const report = await checkHost(config, MOUNTING);
+  const log = await createLogger(config.log, { node: config.node.name, part: "guardian" });
+  const lock = await prepareHost(config, MOUNTING, report);
+  return await runGuardian(config, { mounting: MOUNTING, log, lock, engineEntry: entry("./engine"), proxyEntry: entry("../proxy/main") });
+}

@@ -1,0 +1,405 @@
+/**
+ * The follower's side of replication: one stream from the primary, kept alive; what arrives is applied, acknowledged, and mended where it
+ * does not fit.
+ *
+ * Always holds: transactions of one database are applied in the order they came, those of different databases side by side; what waits to be
+ * applied is bounded, then the stream is paused; a database that a snapshot is on its way for ignores the stream until it is there. Nothing is
+ * replaced before it is verified. A lost connection is made anew for ever, with a growing pause.
+ */
+import * as grpc from "@grpc/grpc-js";
+import fs from "node:fs";
+import { FOLLOWER_QUEUE_BYTES_MAX, LOG_MEMORY_BYTES_MAX } from "../core/limits.ts";
+import { SnapshotTarget } from "../store/snapshot-target.ts";
+import type { Store } from "../store/store.ts";
+import type { Follower } from "../store/follower.ts";
+import { AppError, isAppError } from "../../proto/errors.ts";
+import { CHANNEL_OPTIONS, PROTOCOL_VERSION, ReplicationService, fromWire, toWire, type WirePosition } from "../../proto/grpc.ts";
+import { ZERO_POSITION, hasReached, samePosition, type Position } from "../../proto/position.ts";
+import type { FollowDown__Output } from "../../proto/gen/sluice/v1/FollowDown.ts";
+import type { FollowUp } from "../../proto/gen/sluice/v1/FollowUp.ts";
+import type { Hello } from "../../proto/gen/sluice/v1/Hello.ts";
+import type { NodeRef, NodeRef__Output } from "../../proto/gen/sluice/v1/NodeRef.ts";
+import type { SnapshotChunk__Output } from "../../proto/gen/sluice/v1/SnapshotChunk.ts";
+import type { Transactions__Output } from "../../proto/gen/sluice/v1/Transactions.ts";
+import type { Welcome__Output } from "../../proto/gen/sluice/v1/Welcome.ts";
+
+export interface ClientOptions {
+  readonly store: Store;
+  /** gRPC address of the primary. */
+  readonly address: string;
+  readonly self: NodeRef;
+  readonly nodeId: string;
+  clusterId(): string;
+  /** The first primary that this node meets makes it a member of its cluster. */
+  adoptClusterId(id: string): void;
+  onChange(): void;
+  report(level: "info" | "warn" | "error", message: string, error?: unknown): void;
+}
+
+interface Incoming {
+  /** Pieces of the transaction file that is just arriving. */
+  pieces: Buffer[];
+  bytes: number;
+  spill: { fd: number; path: string } | undefined;
+  /** A snapshot is under way: the stream is ignored. */
+  snapshot: boolean;
+}
+
+interface ReplicationStub extends grpc.Client {
+  follow(): FollowStream;
+  snapshot(request: object): grpc.ClientReadableStream<SnapshotChunk__Output>;
+}
+
+type FollowStream = grpc.ClientDuplexStream<FollowUp, FollowDown__Output>;
+
+const BACKOFF_MS = [50, 100, 200, 500, 1_000, 2_000];
+const SILENCE_MS_MAX = 10_000;
+const DAMAGE_CHECK_MS = 1_000;
+
+export class ReplicationClient {
+  readonly #options: ClientOptions;
+  readonly #client: ReplicationStub;
+  readonly #incoming = new Map<string, Incoming>();
+  readonly #primaryPositions = new Map<string, Position>();
+  readonly #behindSince = new Map<string, number>();
+  #stream: FollowStream | undefined;
+  #queuedBytes = 0;
+  #attempt = 0;
+  #closed = false;
+  #lastHeardMs = 0;
+  #retry: NodeJS.Timeout | undefined;
+  readonly #watchdog: NodeJS.Timeout;
+  readonly #healer: NodeJS.Timeout;
+  /** The primary as it introduced itself; undefined before the first contact. */
+  primary: NodeRef__Output | undefined;
+  epoch = 0;
+  connected = false;
+  /** Every database has once reached the position that the primary named. */
+  ready = false;
+  #readyTargets: Map<string, Position> | undefined;
+
+  constructor(options: ClientOptions) {
+    this.#options = options;
+    this.#client = new ReplicationService(options.address, grpc.credentials.createInsecure(), CHANNEL_OPTIONS) as unknown as ReplicationStub;
+    this.#watchdog = setInterval(() => this.#checkSilence(), 1_000);
+    this.#healer = setInterval(() => void this.#healAll(), DAMAGE_CHECK_MS);
+    options.store.onChange((database) => {
+      this.#noteLag(database.name);
+      this.#checkReady();
+    });
+    void this.#begin();
+  }
+
+  async #begin(): Promise<void> {
+    for (const [name, { follower, database }] of this.#options.store.databases) {
+      if (follower === undefined || database.distrust === undefined) continue;
+      this.#options.report("warn", `Reading "${name}" to be sure of it: ${database.distrust}`);
+      if (await follower.resolveDistrust()) this.#options.report("info", `"${name}" is at a known position`);
+    }
+    if (!this.#closed) this.#connect();
+  }
+
+  #hello(): Hello {
+    const positions = [...this.#options.store.databases.values()]
+      .filter(({ database }) => database.position.txid > 0 && database.distrust === undefined)
+      .map(({ database }) => toWire(database.name, database.position));
+    return { version: PROTOCOL_VERSION, clusterId: this.#options.clusterId(), nodeId: this.#options.nodeId, node: this.#options.self, positions };
+  }
+
+  #connect(): void {
+    const stream = this.#client.follow();
+    this.#stream = stream;
+    this.#lastHeardMs = Date.now();
+    let over = false;
+    const lost = (error: grpc.ServiceError | undefined): void => {
+      if (over) return;
+      over = true;
+      this.#disconnected(error);
+    };
+    stream.on("data", (message: FollowDown__Output) => {
+      this.#lastHeardMs = Date.now();
+      this.#receive(message).catch((error: unknown) => {
+        this.#options.report("error", "A message of the primary could not be used", error);
+        stream.cancel();
+      });
+    });
+    stream.on("error", (error: grpc.ServiceError) => lost(error));
+    stream.on("end", () => lost(undefined));
+    stream.write({ hello: this.#hello() });
+  }
+
+  #disconnected(error: grpc.ServiceError | undefined): void {
+    const was = this.connected;
+    this.connected = false;
+    this.#stream = undefined;
+    for (const incoming of this.#incoming.values()) this.#dropPieces(incoming);
+    if (this.#closed) return;
+    const refused = error?.metadata?.get("sluice-code")[0];
+    if (refused !== undefined && refused !== "NOT_PRIMARY") this.#options.report("error", `${error!.details}`);
+    else if (was || this.#attempt === 3) this.#options.report("warn", `No stream from ${this.#options.address}: ${error?.details ?? "it was ended"}; trying again`);
+    const delay = BACKOFF_MS[Math.min(this.#attempt++, BACKOFF_MS.length - 1)]!;
+    this.#retry = setTimeout(() => this.#connect(), delay);
+    this.#options.onChange();
+  }
+
+  #checkSilence(): void {
+    if (this.#stream !== undefined && Date.now() - this.#lastHeardMs > SILENCE_MS_MAX) this.#stream.cancel();
+  }
+
+  async #receive(message: FollowDown__Output): Promise<void> {
+    if (message.welcome !== null && message.welcome !== undefined) this.#welcome(message.welcome);
+    else if (message.transactions !== null && message.transactions !== undefined) this.#transactions(message.transactions);
+    else if (message.needSnapshot !== null && message.needSnapshot !== undefined) {
+      this.#options.report("info", `Snapshot of "${message.needSnapshot.database}": ${message.needSnapshot.reason}`);
+      this.#snapshot(message.needSnapshot.database);
+    } else if (message.heartbeat !== null && message.heartbeat !== undefined) {
+      for (const wire of message.heartbeat.positions) this.#primaryAt(wire as WirePosition);
+    }
+  }
+
+  #welcome(welcome: Welcome__Output): void {
+    if (welcome.version !== PROTOCOL_VERSION) throw new AppError("FOREIGN_VERSION", [welcome.node?.name ?? this.#options.address, welcome.version, PROTOCOL_VERSION]);
+    const own = this.#options.clusterId();
+    if (own === "") this.#options.adoptClusterId(welcome.clusterId);
+    else if (own !== welcome.clusterId) throw new AppError("FOREIGN_CLUSTER", [welcome.node?.name ?? this.#options.address, welcome.clusterId, own]);
+    this.primary = welcome.node ?? undefined;
+    this.epoch = welcome.epoch;
+    this.connected = true;
+    this.#attempt = 0;
+    for (const wire of welcome.positions) this.#primaryAt(wire as WirePosition);
+    this.#readyTargets ??= new Map(welcome.positions.map((wire) => [wire.database, fromWire(wire as WirePosition)]));
+    this.#options.report("info", `Following ${this.primary?.name ?? this.#options.address} in epoch ${this.epoch}`);
+    this.#checkReady();
+    this.#options.onChange();
+  }
+
+  #primaryAt(wire: WirePosition): void {
+    this.#primaryPositions.set(wire.database, fromWire(wire));
+    this.#noteLag(wire.database);
+  }
+
+  #noteLag(name: string): void {
+    const target = this.#primaryPositions.get(name);
+    const have = this.#options.store.databases.get(name)?.database.position ?? ZERO_POSITION;
+    if (target === undefined || hasReached(have, target)) this.#behindSince.delete(name);
+    else if (!this.#behindSince.has(name)) this.#behindSince.set(name, Date.now());
+  }
+
+  #checkReady(): void {
+    if (this.ready || this.#readyTargets === undefined) return;
+    for (const [name, target] of this.#readyTargets) {
+      const have = this.#options.store.databases.get(name)?.database.position;
+      if (have === undefined || !hasReached(have, target)) return;
+    }
+    this.ready = true;
+    this.#options.onChange();
+  }
+
+  /** How far behind this node is, ms; undefined before the first contact. A lost connection counts from the last word of the primary. */
+  lagMs(name?: string): number | undefined {
+    if (this.primary === undefined) return undefined;
+    const now = Date.now();
+    const silent = this.connected ? 0 : now - this.#lastHeardMs;
+    const since = name === undefined ? Math.min(...this.#behindSince.values(), Infinity) : (this.#behindSince.get(name) ?? Infinity);
+    return Math.max(silent, since === Infinity ? 0 : now - since);
+  }
+
+  lagTransactions(name: string): number {
+    const have = this.#options.store.databases.get(name)?.database.position.txid ?? 0;
+    return Math.max(0, (this.#primaryPositions.get(name)?.txid ?? 0) - have);
+  }
+
+  snapshotting(name: string): boolean {
+    return this.#incoming.get(name)?.snapshot ?? false;
+  }
+
+  #of(name: string): Incoming {
+    let incoming = this.#incoming.get(name);
+    if (incoming === undefined) this.#incoming.set(name, (incoming = { pieces: [], bytes: 0, spill: undefined, snapshot: false }));
+    return incoming;
+  }
+
+  #dropPieces(incoming: Incoming): void {
+    incoming.pieces = [];
+    incoming.bytes = 0;
+    if (incoming.spill === undefined) return;
+    fs.closeSync(incoming.spill.fd);
+    fs.rmSync(incoming.spill.path, { force: true });
+    incoming.spill = undefined;
+  }
+
+  #transactions(piece: Transactions__Output): void {
+    const incoming = this.#of(piece.database);
+    if (incoming.snapshot) return;
+    incoming.pieces.push(piece.data);
+    incoming.bytes += piece.data.length;
+    if (incoming.bytes > LOG_MEMORY_BYTES_MAX) this.#spill(piece.database, incoming);
+    if (!piece.last) return;
+    const { bytes } = incoming;
+    let ltx: Buffer | { path: string; size: number };
+    if (incoming.spill === undefined) {
+      ltx = incoming.pieces.length === 1 ? incoming.pieces[0]! : Buffer.concat(incoming.pieces);
+    } else {
+      this.#spill(piece.database, incoming);
+      fs.closeSync(incoming.spill.fd);
+      ltx = { path: incoming.spill.path, size: bytes };
+      incoming.spill = undefined;
+    }
+    incoming.pieces = [];
+    incoming.bytes = 0;
+    this.#queuedBytes += bytes;
+    if (this.#queuedBytes > FOLLOWER_QUEUE_BYTES_MAX) this.#stream?.pause();
+    void this.#apply(piece, ltx).finally(() => {
+      this.#queuedBytes -= bytes;
+      if (this.#queuedBytes <= FOLLOWER_QUEUE_BYTES_MAX / 2) this.#stream?.resume();
+    });
+  }
+
+  #spill(name: string, incoming: Incoming): void {
+    if (incoming.spill === undefined) {
+      const folder = this.#options.store.logFolder(name);
+      fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+      const path = `${folder}/received.part`;
+      incoming.spill = { fd: fs.openSync(path, "w", 0o600), path };
+    }
+    for (const data of incoming.pieces) fs.writeSync(incoming.spill.fd, data);
+    incoming.pieces = [];
+  }
+
+  async #apply(piece: Transactions__Output, ltx: Buffer | { path: string; size: number }): Promise<void> {
+    const name = piece.database;
+    try {
+      const follower = await this.#options.store.followerOf(name);
+      if (this.#of(name).snapshot) return;
+      await follower.apply(ltx, piece.epoch);
+      this.#ack(follower);
+    } catch (error) {
+      if (this.#of(name).snapshot) return;
+      if (isAppError(error, "STORAGE_FULL")) {
+        this.#options.report("warn", error.message);
+        // Nothing was kept: the same transactions are asked for again, when there may be space.
+        setTimeout(() => this.#subscribe(name), 1_000);
+        return;
+      }
+      this.#options.report("warn", `${(error as Error).message}; taking a snapshot`, isAppError(error) ? undefined : error);
+      this.#snapshot(name);
+    }
+  }
+
+  #ack(follower: Follower): void {
+    this.#stream?.write({ ack: toWire(follower.database.name, follower.database.position) });
+  }
+
+  #subscribe(name: string): void {
+    const position = this.#options.store.databases.get(name)?.database.position ?? ZERO_POSITION;
+    this.#stream?.write({ subscribe: { after: toWire(name, position) } });
+  }
+
+  #snapshot(name: string): void {
+    const incoming = this.#of(name);
+    if (incoming.snapshot) return;
+    incoming.snapshot = true;
+    this.#dropPieces(incoming);
+    this.#options.onChange();
+    const again = async (attempt: number): Promise<void> => {
+      try {
+        await this.#takeSnapshot(name);
+        incoming.snapshot = false;
+        this.#subscribe(name);
+        this.#checkReady();
+        this.#options.onChange();
+      } catch (error) {
+        if (this.#closed) return;
+        this.#options.report("warn", `Snapshot of "${name}" did not complete and goes on: ${(error as Error).message}`);
+        setTimeout(() => void again(attempt + 1), BACKOFF_MS[Math.min(attempt, BACKOFF_MS.length - 1)]);
+      }
+    };
+    void again(0);
+  }
+
+  async #takeSnapshot(name: string): Promise<void> {
+    const follower = await this.#options.store.followerOf(name);
+    const folder = follower.database.paths.log;
+    const interrupted = SnapshotTarget.interrupted(folder);
+    const call = this.#client.snapshot({
+      hello: this.#hello(), database: name, fromPage: interrupted?.nextPage ?? 1, resumeBase: interrupted === undefined ? null : toWire(name, interrupted.base),
+      pages: interrupted?.missing ?? [],
+    });
+    let target: SnapshotTarget | undefined;
+    let pieces: Buffer[] = [];
+    try {
+      for await (const chunk of call as AsyncIterable<SnapshotChunk__Output>) {
+        if (chunk.begin !== null && chunk.begin !== undefined) {
+          target = await SnapshotTarget.open(folder, { ...chunk.begin, base: fromWire(chunk.begin.base as WirePosition) });
+        } else if (target === undefined) {
+          throw new AppError("INVALID_MESSAGE", ["SnapshotChunk", "pages before the beginning"]);
+        } else if (chunk.pages !== null && chunk.pages !== undefined) {
+          target.addPages(chunk.pages.numbers, chunk.pages.data);
+        } else if (chunk.transactions !== null && chunk.transactions !== undefined) {
+          pieces.push(chunk.transactions.data);
+          if (chunk.transactions.last) {
+            target.addTransaction(Buffer.concat(pieces));
+            pieces = [];
+          }
+        } else if (chunk.end !== null && chunk.end !== undefined) {
+          const finished = target.finish(fromWire(chunk.end.end as WirePosition));
+          target = undefined;
+          await follower.installSnapshot(finished);
+          this.#options.report("info", `Snapshot of "${name}" installed: ${finished.sums.pageCount} pages`);
+          return;
+        }
+      }
+      throw new AppError("NODE_UNAVAILABLE", [this.#options.address, "the snapshot ended early"]);
+    } catch (error) {
+      call.cancel();
+      if (isAppError(error, "LOG_GONE")) target?.discard();
+      else target?.suspend();
+      throw error;
+    }
+  }
+
+  /** Looks for damage by raw writes and fetches what is wrong from the primary. */
+  async #healAll(): Promise<void> {
+    for (const [name, { follower }] of this.#options.store.databases) {
+      if (follower?.replica === undefined || this.snapshotting(name) || !follower.replica.wasTouched()) continue;
+      try {
+        const damaged = await follower.findDamage();
+        if (damaged.length === 0) continue;
+        this.#options.report("error", `"${name}" was changed past SQLite's locks: ${damaged.length} pages are not what the primary wrote (page ${damaged[0]!} first); fetching them`);
+        if (!this.connected) continue;
+        const healed = await follower.heal(await this.#fetchPages(name, damaged));
+        this.#options.report(healed === damaged.length ? "info" : "warn", `"${name}": ${healed} of ${damaged.length} damaged pages are healed`);
+      } catch (error) {
+        this.#options.report("warn", `Healing of "${name}" failed and is tried again`, error);
+      }
+    }
+  }
+
+  async #fetchPages(name: string, numbers: readonly number[]): Promise<Map<number, Buffer>> {
+    const call = this.#client.snapshot({ hello: this.#hello(), database: name, fromPage: 0, pages: numbers });
+    const pages = new Map<number, Buffer>();
+    let pageSize = 0;
+    for await (const chunk of call as AsyncIterable<SnapshotChunk__Output>) {
+      if (chunk.begin !== null && chunk.begin !== undefined) ({ pageSize } = chunk.begin);
+      const run = chunk.pages;
+      if (run !== null && run !== undefined) run.numbers.forEach((pgno, index) => pages.set(pgno, run.data.subarray(index * pageSize, (index + 1) * pageSize)));
+    }
+    return pages;
+  }
+
+  /** Whether this node is exactly where the primary last said it is. */
+  caughtUp(name: string): boolean {
+    const target = this.#primaryPositions.get(name);
+    const have = this.#options.store.databases.get(name)?.database.position;
+    return target !== undefined && have !== undefined && samePosition(target, have);
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    clearInterval(this.#watchdog);
+    clearInterval(this.#healer);
+    this.#stream?.cancel();
+    this.#client.close();
+  }
+}

@@ -1,0 +1,347 @@
+/**
+ * The primary's side of replication: one session for each follower's stream, and snapshots.
+ *
+ * Always holds: a session keeps no transaction in memory; it has a cursor per database and reads the log as fast as its follower takes it, so a
+ * follower that is slow, stopped or gone costs at most one message queue (FOLLOWER_QUEUE_BYTES_MAX) and never delays a commit. A foreign
+ * cluster or protocol version is refused by name before anything is sent.
+ */
+import * as grpc from "@grpc/grpc-js";
+import fs from "node:fs";
+import { once } from "node:events";
+import { STREAM_PIECE_BYTES } from "../core/limits.ts";
+import type { Database } from "../store/database.ts";
+import { SnapshotSource } from "../store/snapshot-source.ts";
+import type { Store } from "../store/store.ts";
+import type { LogEntry } from "../store/tx-log.ts";
+import { AppError, isAppError } from "../../proto/errors.ts";
+import { PROTOCOL_VERSION, fromWire, toWire, type WirePosition } from "../../proto/grpc.ts";
+import { formatPosition, ZERO_POSITION, type Position } from "../../proto/position.ts";
+import type { FollowDown } from "../../proto/gen/sluice/v1/FollowDown.ts";
+import type { FollowUp__Output } from "../../proto/gen/sluice/v1/FollowUp.ts";
+import type { Hello__Output } from "../../proto/gen/sluice/v1/Hello.ts";
+import type { NodeRef, NodeRef__Output } from "../../proto/gen/sluice/v1/NodeRef.ts";
+import type { SnapshotChunk } from "../../proto/gen/sluice/v1/SnapshotChunk.ts";
+import type { SnapshotRequest__Output } from "../../proto/gen/sluice/v1/SnapshotRequest.ts";
+import { epochAt, planStream } from "./stream-plan.ts";
+
+export interface ServerIdentity {
+  readonly self: NodeRef;
+  readonly nodeId: string;
+  /** Made on the first start of a primary; never empty here. */
+  clusterId(): string;
+  epoch(): number;
+  isPrimary(): boolean;
+}
+
+export interface FollowerView {
+  readonly node: NodeRef__Output;
+  readonly nodeId: string;
+  readonly peer: string;
+  readonly connectedSinceMs: number;
+  readonly positions: ReadonlyMap<string, Position>;
+}
+
+const HEARTBEAT_MS = 1_000;
+
+type FollowCall = grpc.ServerDuplexStream<FollowUp__Output, FollowDown>;
+
+export class ReplicationServer {
+  readonly #store: Store;
+  readonly #identity: ServerIdentity;
+  readonly #report: (message: string, error: unknown) => void;
+  readonly #sessions = new Set<Session>();
+
+  constructor(store: Store, identity: ServerIdentity, report: (message: string, error: unknown) => void) {
+    this.#store = store;
+    this.#identity = identity;
+    this.#report = report;
+    store.onChange((database) => {
+      for (const session of this.#sessions) session.changed(database);
+    });
+  }
+
+  get followers(): FollowerView[] {
+    return [...this.#sessions].filter((session) => session.hello !== undefined).map((session) => session.view());
+  }
+
+  /** The handlers of the gRPC service. */
+  handlers(): grpc.UntypedServiceImplementation {
+    return {
+      follow: (call: FollowCall) => {
+        const session = new Session(call, this.#store, this.#identity, (error) => this.#report("A follower's stream failed", error));
+        this.#sessions.add(session);
+        session.ended.finally(() => this.#sessions.delete(session)).catch(() => undefined);
+      },
+      snapshot: (call: grpc.ServerWritableStream<SnapshotRequest__Output, SnapshotChunk>) => {
+        this.#snapshot(call).catch((error: unknown) => {
+          if (!isAppError(error)) this.#report("A snapshot failed", error);
+          call.destroy(statusOf(error));
+        });
+      },
+    };
+  }
+
+  async #snapshot(call: grpc.ServerWritableStream<SnapshotRequest__Output, SnapshotChunk>): Promise<void> {
+    const { request } = call;
+    checkHello(request.hello, this.#identity);
+    if (!this.#identity.isPrimary()) throw new AppError("NOT_PRIMARY", [request.database, "another node"]);
+    const primary = this.#store.primaryOf(request.database);
+    const { database } = primary;
+    const resume = request.resumeBase === null ? undefined : fromWire(request.resumeBase as WirePosition);
+    const source = await SnapshotSource.begin(primary);
+    // A snapshot can go on where it broke off while the log still leads from its base to here, in one page size.
+    const resumable = resume !== undefined && request.fromPage > 1 && epochAt(database.epochs, resume.txid) === resume.epoch
+      && (resume.txid === source.base.txid || (resume.txid < source.base.txid && database.log.coversFrom(resume.txid + 1)));
+    const base = resumable ? resume : source.base;
+    const unpin = this.#store.pin(database.name, base.txid + 1);
+    try {
+      const heal = request.fromPage === 0;
+      const fromPage = heal ? 0 : resumable ? request.fromPage : 1;
+      const numbers = heal || resumable ? request.pages : [];
+      await write(call, { begin: { base: toWire(database.name, base), pageSize: source.pageSize, pageCount: source.pageCount, fromPage, mode: source.mode } });
+      for await (const run of source.pages({ fromPage, numbers })) {
+        if (run.numbers.length > 0) await write(call, { pages: { numbers: run.numbers, data: run.data } });
+        if (call.cancelled) return;
+      }
+      const end = await source.end();
+      if (!heal) {
+        for (let next = base.txid + 1; next <= end.txid; ) {
+          const entry = database.log.entryAt(next);
+          if (entry === undefined) throw new AppError("LOG_GONE", [database.name, next, database.log.entries[0]?.min ?? 0]);
+          await forEachPiece(database, entry, (data, last) => write(call, { transactions: { database: database.name, epoch: end.epoch, minTxid: entry.min, maxTxid: entry.max, data, last } }));
+          next = entry.max + 1;
+        }
+      }
+      await write(call, { end: { end: toWire(database.name, entryEnd(database, end)) } });
+      call.end();
+    } finally {
+      unpin();
+    }
+  }
+
+  /** Ends all streams: the node stops or is no longer the primary. */
+  close(): void {
+    for (const session of this.#sessions) session.close();
+  }
+}
+
+/** A log entry may reach past the position at which the snapshot was to end; then that is the end. */
+function entryEnd(database: Database, end: Position): Position {
+  return database.position.txid > end.txid && database.log.entryAt(end.txid)?.max === database.position.txid ? database.position : end;
+}
+
+function checkHello(hello: Hello__Output | null, identity: ServerIdentity): asserts hello is Hello__Output {
+  const name = hello?.node?.name ?? "a node without a name";
+  if (hello === null) throw new AppError("INVALID_MESSAGE", ["Follow", "it does not begin with a hello"]);
+  if (hello.version !== PROTOCOL_VERSION) throw new AppError("FOREIGN_VERSION", [name, hello.version, PROTOCOL_VERSION]);
+  if (hello.clusterId !== "" && hello.clusterId !== identity.clusterId()) throw new AppError("FOREIGN_CLUSTER", [identity.self.name ?? "", identity.clusterId(), hello.clusterId]);
+}
+
+/** Writes one message and waits while the receiver's window is full. */
+async function write(call: grpc.ServerWritableStream<unknown, SnapshotChunk>, chunk: SnapshotChunk): Promise<void> {
+  if (call.cancelled) throw new AppError("NODE_UNAVAILABLE", ["the follower", "it ended the call"]);
+  if (!call.write(chunk)) await Promise.race([once(call, "drain"), once(call, "cancelled"), once(call, "close")]);
+}
+
+async function forEachPiece(database: Database, entry: LogEntry, send: (data: Buffer, last: boolean) => Promise<void>): Promise<void> {
+  const fd = entry.size > STREAM_PIECE_BYTES ? database.log.openEntry(entry) : undefined;
+  if (fd === undefined) return send(database.log.read(entry), true);
+  try {
+    for (let at = 0; at < entry.size; at += STREAM_PIECE_BYTES) {
+      const piece = Buffer.allocUnsafe(Math.min(STREAM_PIECE_BYTES, entry.size - at));
+      fs.readSync(fd, piece, 0, piece.length, at);
+      await send(piece, at + piece.length >= entry.size);
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** An error as the other side sees it: the table's status, and its sentence. */
+export function statusOf(error: unknown): Error & Partial<grpc.StatusObject> {
+  const metadata = new grpc.Metadata();
+  if (isAppError(error)) {
+    metadata.set("sluice-code", error.code);
+    return Object.assign(new Error(error.message), { code: grpc.status[error.row.grpc], details: error.message, metadata });
+  }
+  return Object.assign(new Error(String(error)), { code: grpc.status.INTERNAL, details: String(error), metadata });
+}
+
+/** One follower's stream. */
+class Session {
+  readonly ended: Promise<void>;
+  hello: Hello__Output | undefined;
+  readonly #call: FollowCall;
+  readonly #store: Store;
+  readonly #identity: ServerIdentity;
+  readonly #since = Date.now();
+  /** Next transaction to send, by database; absent while a snapshot is awaited. */
+  readonly #cursors = new Map<string, number>();
+  readonly #acked = new Map<string, Position>();
+  /** Databases with something to send. */
+  readonly #dirty = new Set<string>();
+  readonly #beat = new Set<string>();
+  #pumping = false;
+  #closed = false;
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(call: FollowCall, store: Store, identity: ServerIdentity, report: (error: unknown) => void) {
+    this.#call = call;
+    this.#store = store;
+    this.#identity = identity;
+    this.#timer = setInterval(() => this.#heartbeat(), HEARTBEAT_MS);
+    this.ended = new Promise((resolve) => {
+      const end = (): void => {
+        this.#closed = true;
+        clearInterval(this.#timer);
+        resolve();
+      };
+      call.on("end", () => {
+        call.end();
+        end();
+      });
+      call.on("cancelled", end);
+      call.on("close", end);
+      call.on("error", end);
+    });
+    call.on("data", (message: FollowUp__Output) => {
+      try {
+        this.#receive(message);
+      } catch (error) {
+        if (!isAppError(error)) report(error);
+        this.#closed = true;
+        call.destroy(statusOf(error));
+      }
+    });
+  }
+
+  view(): FollowerView {
+    const hello = this.hello!;
+    return { node: hello.node!, nodeId: hello.nodeId, peer: this.#call.getPeer(), connectedSinceMs: this.#since, positions: this.#acked };
+  }
+
+  #receive(message: FollowUp__Output): void {
+    if (message.hello !== null && message.hello !== undefined && this.hello === undefined) return this.#welcome(message.hello);
+    if (this.hello === undefined) throw new AppError("INVALID_MESSAGE", ["Follow", "it does not begin with a hello"]);
+    if (message.ack !== null && message.ack !== undefined) this.#acked.set(message.ack.database, fromWire(message.ack as WirePosition));
+    else if (message.subscribe?.after !== null && message.subscribe?.after !== undefined) {
+      const { after } = message.subscribe;
+      this.#acked.set(after.database, fromWire(after as WirePosition));
+      const database = this.#store.databases.get(after.database)?.database;
+      if (database !== undefined) this.#plan(database, fromWire(after as WirePosition));
+      this.#pump();
+    }
+  }
+
+  #welcome(hello: Hello__Output): void {
+    checkHello(hello, this.#identity);
+    if (!this.#identity.isPrimary()) throw new AppError("NOT_PRIMARY", ["any database", "another node"]);
+    this.hello = hello;
+    const databases = [...this.#store.databases.values()].map(({ database }) => database).filter(({ position }) => position.txid > 0);
+    this.#send({
+      welcome: {
+        version: PROTOCOL_VERSION, clusterId: this.#identity.clusterId(), nodeId: this.#identity.nodeId, node: this.#identity.self, epoch: this.#identity.epoch(),
+        positions: databases.map((database) => toWire(database.name, database.position)),
+      },
+    });
+    const have = new Map(hello.positions.map((wire) => [wire.database, fromWire(wire as WirePosition)]));
+    for (const database of databases) {
+      const position = have.get(database.name);
+      if (position !== undefined) this.#acked.set(database.name, position);
+      this.#plan(database, position ?? ZERO_POSITION);
+    }
+    this.#pump();
+  }
+
+  #plan(database: Database, follower: Position): void {
+    const { log } = database;
+    const next = log.entryAt(follower.txid + 1);
+    const plan = planStream({
+      follower, primary: database.position, epochs: database.epochs, logCovers: log.coversFrom(follower.txid + 1),
+      nextPreApply: next !== undefined && next.min === follower.txid + 1 ? log.header(next).preApplyChecksum : undefined,
+    });
+    if (plan.kind === "snapshot") {
+      this.#cursors.delete(database.name);
+      this.#send({ needSnapshot: { database: database.name, reason: plan.reason } });
+    } else {
+      this.#cursors.set(database.name, plan.kind === "stream" ? plan.from : follower.txid + 1);
+      this.#dirty.add(database.name);
+    }
+  }
+
+  changed(database: Database): void {
+    if (this.hello === undefined || this.#closed) return;
+    if (!this.#cursors.has(database.name) && !this.#acked.has(database.name) && database.log.coversFrom(1)) this.#cursors.set(database.name, 1);
+    this.#dirty.add(database.name);
+    this.#beat.add(database.name);
+    if (!this.#pumping) this.#pump();
+  }
+
+  #send(message: FollowDown): boolean {
+    return !this.#closed && this.#call.write(message);
+  }
+
+  /** Sends what the cursors have not reached, until nothing is left or the follower's window is full. */
+  #pump(): void {
+    if (this.#pumping || this.#closed) return;
+    this.#pumping = true;
+    this.#run().catch((error: unknown) => {
+      this.#closed = true;
+      this.#call.destroy(statusOf(error));
+    }).finally(() => {
+      this.#pumping = false;
+      if (this.#dirty.size > 0) this.#pump();
+    });
+  }
+
+  async #run(): Promise<void> {
+    for (const name of this.#dirty) {
+      this.#dirty.delete(name);
+      const database = this.#store.databases.get(name)?.database;
+      if (database === undefined) continue;
+      for (let next = this.#cursors.get(name); next !== undefined && next <= database.position.txid && !this.#closed; next = this.#cursors.get(name)) {
+        const entry = database.log.entryAt(next);
+        if (entry === undefined) {
+          // Retention or a break has overtaken this follower.
+          this.#cursors.delete(name);
+          this.#send({ needSnapshot: { database: name, reason: `the log does not hold transaction ${next}` } });
+          break;
+        }
+        this.#cursors.set(name, entry.max + 1);
+        const epoch = epochAt(database.epochs, entry.max) ?? database.position.epoch;
+        if (entry.size <= STREAM_PIECE_BYTES) {
+          if (!this.#send({ transactions: { database: name, epoch, minTxid: entry.min, maxTxid: entry.max, data: database.log.read(entry), last: true } })) await this.#drained();
+        } else {
+          await forEachPiece(database, entry, async (data, last) => {
+            if (!this.#send({ transactions: { database: name, epoch, minTxid: entry.min, maxTxid: entry.max, data, last } })) await this.#drained();
+          });
+        }
+      }
+    }
+  }
+
+  async #drained(): Promise<void> {
+    if (this.#closed) return;
+    await Promise.race([once(this.#call, "drain"), this.ended]);
+  }
+
+  #heartbeat(): void {
+    if (this.hello === undefined || this.#closed || this.#call.writableNeedDrain) return;
+    const positions = [...this.#beat].flatMap((name) => {
+      const database = this.#store.databases.get(name)?.database;
+      return database === undefined ? [] : [toWire(name, database.position)];
+    });
+    this.#beat.clear();
+    this.#send({ heartbeat: { nowMs: Date.now(), positions } });
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#call.end();
+  }
+
+  /** For logs. */
+  toString(): string {
+    return `${this.hello?.node?.name ?? "?"} (${[...this.#acked].map(([name, position]) => `${name} ${formatPosition(position)}`).join(", ")})`;
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * When to look for commits that nobody announces: the clock of WAL capture.
+ *
+ * Always holds: after a commit, the database is looked at within about a millisecond, whatever state the clock is in. Quiet databases cost
+ * nothing: an inotify watch on the `-wal` wakes the clock at the first write. A busy database has no watch, because each event would cost its
+ * writer a wake-up per commit; a 1 ms timer polls it until it has been quiet for a while.
+ */
+import { watch, type FSWatcher } from "node:fs";
+import { CAPTURE_QUIET_POLLS } from "../core/limits.ts";
+import type { Primary } from "./primary.ts";
+
+/** Commits closer together than this, several times in a row, make a database busy. */
+const BUSY_GAP_MS = 2.2;
+const BUSY_STREAK = 6;
+/** Immediate looks after a wake-up: frames are written a few µs before the commit is published. */
+const SPINS = 40;
+
+interface Watched {
+  readonly primary: Primary;
+  watcher: FSWatcher | undefined;
+  fileWatcher: FSWatcher | undefined;
+  fileTimer: NodeJS.Timeout | undefined;
+  busy: boolean;
+  spinning: boolean;
+  quietPolls: number;
+  streak: number;
+  lastCommitMs: number;
+}
+
+export class CaptureClock {
+  readonly #watched = new Map<string, Watched>();
+  readonly #report: (message: string, error: unknown) => void;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(report: (message: string, error: unknown) => void) {
+    this.#report = report;
+  }
+
+  add(primary: Primary): void {
+    if (this.#watched.has(primary.database.name)) return;
+    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0 };
+    this.#watched.set(primary.database.name, entry);
+    this.#arm(entry);
+    this.#watchFile(entry);
+  }
+
+  remove(name: string): void {
+    const entry = this.#watched.get(name);
+    if (entry === undefined) return;
+    this.#watched.delete(name);
+    entry.watcher?.close();
+    entry.fileWatcher?.close();
+    clearTimeout(entry.fileTimer);
+  }
+
+  /** The `-wal` or the database file was created or replaced: watch the new one. */
+  renew(name: string): void {
+    const entry = this.#watched.get(name);
+    if (entry === undefined) return;
+    entry.watcher?.close();
+    entry.watcher = undefined;
+    if (!entry.busy) this.#arm(entry);
+    this.#watchFile(entry);
+  }
+
+  close(): void {
+    for (const name of [...this.#watched.keys()]) this.remove(name);
+    clearTimeout(this.#timer);
+  }
+
+  #arm(entry: Watched): void {
+    if (entry.watcher === undefined) {
+      try {
+        entry.watcher = watch(entry.primary.database.paths.wal, { persistent: false }, () => this.#wake(entry));
+        entry.watcher.on("error", () => this.#unwatch(entry));
+      } catch {
+        // No -wal yet; the mount tells when it is created, and renew() comes back here.
+      }
+    }
+    // What was committed between the last look and the watch.
+    if (this.#look(entry)) this.#poll(entry);
+  }
+
+  #unwatch(entry: Watched): void {
+    entry.watcher?.close();
+    entry.watcher = undefined;
+  }
+
+  #wake(entry: Watched): void {
+    if (entry.busy || entry.spinning) return;
+    entry.spinning = true;
+    let left = SPINS;
+    const spin = (): void => {
+      if (!this.#watched.has(entry.primary.database.name)) return;
+      if (this.#look(entry)) left = 0;
+      else if (--left > 0) return void setImmediate(spin);
+      entry.spinning = false;
+      // The commit may come later than the spins: poll for a moment. A streak of quick commits stays with polling.
+      this.#poll(entry);
+    };
+    spin();
+  }
+
+  #look(entry: Watched): boolean {
+    try {
+      if (!entry.primary.tryFlush()) return false;
+    } catch (error) {
+      this.#report(`Capture of "${entry.primary.database.name}" failed and is tried again`, error);
+      return false;
+    }
+    const now = performance.now();
+    entry.streak = now - entry.lastCommitMs < BUSY_GAP_MS ? entry.streak + 1 : 0;
+    entry.lastCommitMs = now;
+    return true;
+  }
+
+  #poll(entry: Watched): void {
+    entry.busy = true;
+    entry.quietPolls = 0;
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    this.#timer ??= setTimeout(() => this.#tick(), 1);
+  }
+
+  #tick(): void {
+    this.#timer = undefined;
+    let any = false;
+    for (const entry of this.#watched.values()) {
+      if (!entry.busy) continue;
+      if (this.#look(entry)) entry.quietPolls = 0;
+      else entry.quietPolls++;
+      if (entry.streak >= BUSY_STREAK && entry.watcher !== undefined) this.#unwatch(entry);
+      // With its watch in place a database may leave the timer at once; without, only after a quiet time.
+      if (entry.quietPolls > (entry.watcher === undefined ? CAPTURE_QUIET_POLLS : 1)) {
+        entry.busy = false;
+        entry.streak = 0;
+        this.#arm(entry);
+      }
+      any ||= entry.busy;
+    }
+    if (any) this.#schedule();
+  }
+
+  /** Journal modes without a signal show only as writes to the database file. Not urgent: looked at when the writes pause. */
+  #watchFile(entry: Watched): void {
+    entry.fileWatcher?.close();
+    try {
+      entry.fileWatcher = watch(entry.primary.database.paths.database, { persistent: false }, () => {
+        entry.fileTimer ??= setTimeout(() => {
+          entry.fileTimer = undefined;
+          entry.primary.checkFile().catch((error: unknown) => this.#report(`Look at "${entry.primary.database.name}" failed`, error));
+        }, 20);
+      });
+      entry.fileWatcher.on("error", () => undefined);
+    } catch {
+      entry.fileWatcher = undefined; // The file is gone; the store removes the database.
+    }
+  }
+}

@@ -1,0 +1,392 @@
+/**
+ * One database on a node that follows: stores what the primary sends, applies it, keeps the fence.
+ *
+ * Always holds: a transaction is verified (file checksum, position before, checksum after) and stored before it is applied, in this order, in
+ * the database's turn. What does not fit is refused by POSITION_MISMATCH and nothing is changed: the caller takes a snapshot. A database
+ * appears to applications complete and fenced, or not at all.
+ */
+import fs from "node:fs";
+import { setImmediate as nextTick } from "node:timers/promises";
+import { ARENA, CHECKSUM_FLAG, pageChecksumAt } from "../core/checksums.ts";
+import { files } from "../io/files.ts";
+import { decodeLtx, decodeLtxFile } from "../ltx/decoder.ts";
+import type { LtxHeader } from "../ltx/header.ts";
+import { AppError } from "../../proto/errors.ts";
+import { formatHex16, formatPosition, type Position } from "../../proto/position.ts";
+import type { Database } from "./database.ts";
+import type { PageSums } from "./page-sums.ts";
+import { PageSums as Sums } from "./page-sums.ts";
+import { pausing } from "./primary.ts";
+import { Replica, type PageSource } from "./replica.ts";
+import { LogOutput } from "./tx-log.ts";
+import { Turn } from "./turn.ts";
+
+/** What a follower needs from outside the store. */
+export interface FollowerHost {
+  /** Asks the guardian to take (or drop) the fence of a database; resolves when it holds. */
+  fence(name: string, on: boolean): Promise<void>;
+  hide(path: string): Promise<void>;
+  reveal(path: string): void;
+  invalidateAttributes(path: string): void;
+  invalidateEntry(path: string): void;
+  /** Opens a file through the mount, so that locks asked on it are those of the applications. */
+  openOnMount(path: string): Promise<number>;
+  report(message: string, error: unknown): void;
+}
+
+/** Pages of one transaction up to this size stay in memory; more are spooled to a file. */
+const PAGES_IN_MEMORY_BYTES = 8 << 20;
+
+export class Follower {
+  readonly database: Database;
+  readonly turn = new Turn();
+  readonly #host: FollowerHost;
+  #replica: Replica | undefined;
+  healed = 0;
+  damaged = 0;
+
+  constructor(database: Database, host: FollowerHost) {
+    this.database = database;
+    this.#host = host;
+  }
+
+  get replica(): Replica | undefined {
+    return this.#replica;
+  }
+
+  /**
+   * Takes up a database that is on disk: builds or takes over its wal-index, applies the newest stored transaction again (it may not have been
+   * published), has the fence taken, lets applications see it.
+   */
+  async attach(options: { live: boolean }): Promise<void> {
+    const { database } = this;
+    if (database.deleted || !fs.existsSync(database.paths.database)) return;
+    const replica = Replica.open(database.paths, { pageSize: this.#pageSizeOnDisk(), live: options.live });
+    this.#replica = replica;
+    replica.onFileChange = () => this.#host.invalidateAttributes(database.name);
+    replica.onError = (error) => this.#host.report(`Checkpoint of "${database.name}" failed and is tried again`, error);
+    const newest = database.log.newest;
+    if (newest !== undefined && newest.max === database.position.txid && replica.pageSize === database.pageSize) await this.#applyStored(newest.min);
+    await this.#host.fence(database.name, true);
+    replica.setLockFd(await this.#host.openOnMount(`${database.name}-shm`));
+    for (const suffix of ["", "-wal", "-shm"]) {
+      this.#host.invalidateEntry(`${database.name}${suffix}`);
+      this.#host.reveal(`${database.name}${suffix}`);
+    }
+  }
+
+  #pageSizeOnDisk(): number {
+    if (this.database.pageSize !== 0) return this.database.pageSize;
+    throw new AppError("CORRUPT_FILE", [this.database.paths.database, "its page size is not known"]);
+  }
+
+  async #applyStored(min: number): Promise<void> {
+    const entry = this.database.log.entryAt(min);
+    if (entry === undefined) return;
+    const pages = new PageSpool(this.database.paths.log, this.database.pageSize);
+    try {
+      const { header } = this.database.log.decode(entry, (pgno, page) => pages.add(pgno, page));
+      if (header.commit > 0) await pausing(this.#replica!.appendSteps(pages, header.commit));
+    } finally {
+      pages.close();
+    }
+  }
+
+  /** Applies a whole LTX file that the primary sent, from memory or (a big one) from a file. */
+  async apply(ltx: Buffer | { path: string; size: number }, epoch: number): Promise<void> {
+    await this.turn.run(() => this.#apply(ltx, epoch));
+  }
+
+  async #apply(ltx: Buffer | { path: string; size: number }, epoch: number): Promise<void> {
+    const { database } = this;
+    const position = database.position;
+    let pages: PageSpool | undefined;
+    const sums: [number, bigint][] = [];
+    const onPage = (pgno: number, page: Buffer, offset: number): void => {
+      pages ??= new PageSpool(database.paths.log, page.length);
+      sums.push([pgno, pageChecksumAt(pgno, offset, page.length)]);
+      pages.add(pgno, page);
+    };
+    const fd = Buffer.isBuffer(ltx) ? undefined : files.open("apply:received", ltx.path, "r");
+    try {
+      const { header, trailer } = Buffer.isBuffer(ltx)
+        ? decodeLtx(ltx, onPage)
+        : decodeLtxFile((buffer, offset) => files.read("apply:received", fd!, buffer, 0, buffer.length, offset), ltx.size, onPage);
+      if (header.maxTxid <= position.txid && epoch === position.epoch) return; // Already here: sent again after a reconnection.
+      this.#checkFits(header, position);
+      const checksum = this.#checksumAfter(header, sums);
+      if (checksum !== trailer.postApplyChecksum) {
+        throw this.#mismatch(header, `the result would have checksum ${formatHex16(checksum)} instead of ${formatHex16(trailer.postApplyChecksum)}`);
+      }
+      this.#store(ltx, header);
+      const next: Position = { epoch, txid: header.maxTxid, checksum };
+      if (header.commit === 0) await this.#remove();
+      else if (this.#replica === undefined) await this.#create(pages!, header);
+      else await this.#append(pages, header);
+      database.adopt(next, { pageSize: header.pageSize, pageCount: header.commit, pages: sums });
+    } finally {
+      pages?.close();
+      if (fd !== undefined) fs.closeSync(fd);
+    }
+  }
+
+  #mismatch(header: LtxHeader, reason: string): AppError {
+    return new AppError("POSITION_MISMATCH", [`transactions ${formatHex16(header.minTxid)} to ${formatHex16(header.maxTxid)}`, this.database.name, `${formatPosition(this.database.position)} (${reason})`]);
+  }
+
+  #checkFits(header: LtxHeader, position: Position): void {
+    if (this.database.distrust !== undefined) throw this.#mismatch(header, this.database.distrust);
+    if (header.minTxid > position.txid + 1) throw this.#mismatch(header, "transactions between are missing");
+    if (header.minTxid === position.txid + 1 && position.txid > 0 && header.preApplyChecksum !== position.checksum) throw this.#mismatch(header, "the histories differ");
+  }
+
+  #checksumAfter(header: LtxHeader, sums: readonly (readonly [number, bigint])[]): bigint {
+    const known = this.database.sums;
+    const resized = this.database.pageSize !== 0 && this.database.pageSize !== header.pageSize;
+    let xor = resized ? 0n : known.checksum;
+    for (const [pgno, sum] of sums) xor ^= sum ^ (resized ? 0n : known.get(pgno));
+    if (!resized) for (let pgno = header.commit + 1; pgno <= known.pageCount; pgno++) xor ^= known.get(pgno);
+    return xor | CHECKSUM_FLAG;
+  }
+
+  #store(ltx: Buffer | { path: string }, header: LtxHeader): void {
+    const { log, position } = this.database;
+    if (header.minTxid <= position.txid) {
+      // A merged file that begins before our position holds the later parts of the log too.
+      log.supersede(header.minTxid);
+    }
+    if (Buffer.isBuffer(ltx)) {
+      const output = new LogOutput(log, header.minTxid, header.maxTxid);
+      output.add(ltx);
+      output.commit();
+    } else {
+      const { path, commit } = log.begin(header.minTxid, header.maxTxid);
+      fs.renameSync(ltx.path, path);
+      commit();
+    }
+  }
+
+  async #append(pages: PageSpool | undefined, header: LtxHeader): Promise<void> {
+    const replica = this.#replica!;
+    if (header.pageSize !== replica.pageSize) await this.#resize(header.pageSize);
+    const source: PageSource = pages ?? { count: 0, pgno: () => 0, copy: () => undefined };
+    if (source.count * header.pageSize <= 1 << 20) replica.append(source, header.commit);
+    else await pausing(replica.appendSteps(source, header.commit));
+  }
+
+  /** The primary vacuumed to another page size: waits until no reader is in a snapshot. */
+  async #resize(pageSize: number): Promise<void> {
+    for (let attempt = 0; !(await this.#replica!.resize(pageSize)); attempt++) {
+      if (attempt === 1000) this.#host.report(`"${this.database.name}" waits for a reader to end before its page size can change`, undefined);
+      await new Promise((resolve) => setTimeout(resolve, Math.min(50, 1 + attempt)));
+    }
+  }
+
+  /** A database that applications could not see until now. */
+  async #create(pages: PageSpool, header: LtxHeader): Promise<void> {
+    const staging = `${this.database.paths.log}/create.part`;
+    const fd = files.open("follower:create", staging, "w+", 0o644);
+    try {
+      files.truncate("follower:create", fd, header.commit * header.pageSize);
+      for (let index = 0; index < pages.count; index++) {
+        pages.copy(index, 0);
+        files.write("follower:create", fd, ARENA, 0, header.pageSize, (pages.pgno(index) - 1) * header.pageSize);
+      }
+    } finally {
+      fs.closeSync(fd);
+    }
+    await this.#place(staging, header.pageSize);
+  }
+
+  async #place(staging: string, pageSize: number): Promise<void> {
+    const { paths, name } = this.database;
+    for (const suffix of ["", "-wal", "-shm"]) await this.#host.hide(`${name}${suffix}`);
+    fs.mkdirSync(paths.database.slice(0, paths.database.lastIndexOf("/")), { recursive: true, mode: 0o755 });
+    const existing = fs.statSync(paths.database, { throwIfNoEntry: false });
+    if (existing !== undefined && existing.size > 0) this.#host.report(`"${name}" was here as a local file and is set aside`, undefined);
+    if (existing !== undefined) {
+      fs.chownSync(staging, existing.uid, existing.gid);
+      fs.chmodSync(staging, existing.mode & 0o777);
+      if (existing.size > 0) fs.renameSync(paths.database, `${paths.database}.local-${Date.now()}`);
+    }
+    for (const path of [paths.wal, paths.shm, paths.journal]) files.unlink("follower:place", path);
+    files.rename("follower:place", staging, paths.database);
+    this.#replicaIsFresh(pageSize);
+    await this.#finishPlace();
+  }
+
+  #replicaIsFresh(pageSize: number): void {
+    this.#replica = Replica.open(this.database.paths, { pageSize, live: false });
+    this.#replica.onFileChange = () => this.#host.invalidateAttributes(this.database.name);
+    this.#replica.onError = (error) => this.#host.report(`Checkpoint of "${this.database.name}" failed and is tried again`, error);
+  }
+
+  async #finishPlace(): Promise<void> {
+    const { name } = this.database;
+    await this.#host.fence(name, true);
+    this.#replica!.setLockFd(await this.#host.openOnMount(`${name}-shm`));
+    for (const suffix of ["", "-wal", "-shm"]) {
+      this.#host.invalidateEntry(`${name}${suffix}`);
+      this.#host.reveal(`${name}${suffix}`);
+    }
+  }
+
+  /** The primary deleted the database. Programs that have it open keep their file, as everywhere. */
+  async #remove(): Promise<void> {
+    const { paths, name } = this.database;
+    this.#replica?.close();
+    this.#replica = undefined;
+    await this.#host.fence(name, false);
+    for (const [path, suffix] of [[paths.database, ""], [paths.wal, "-wal"], [paths.shm, "-shm"], [paths.journal, "-journal"]] as const) {
+      files.unlink("follower:remove", path);
+      this.#host.invalidateEntry(`${name}${suffix}`);
+    }
+  }
+
+  /**
+   * Replaces the content by a verified snapshot that lies in a file. Where the database is open, the pages that differ become one transaction,
+   * so that readers see the old state or the new one; else the file takes its place. The old history goes aside.
+   */
+  async installSnapshot(snapshot: { path: string; sums: PageSums; pageSize: number; position: Position }): Promise<void> {
+    await this.turn.run(async () => {
+      const { database } = this;
+      const { sums, pageSize, position } = snapshot;
+      database.beginInstall(position, pageSize);
+      if (this.#replica === undefined) {
+        if (sums.pageCount > 0) await this.#place(snapshot.path, pageSize);
+      } else if (sums.pageCount === 0) {
+        await this.#remove();
+      } else {
+        if (pageSize !== this.#replica.pageSize) await this.#resize(pageSize);
+        const whole = database.distrust !== undefined || pageSize !== database.pageSize;
+        const numbers: number[] = [];
+        for (const pgno of database.allPages(sums.pageCount, pageSize)) if (whole || sums.get(pgno) !== database.sums.get(pgno)) numbers.push(pgno);
+        const fd = files.open("snapshot:install", snapshot.path, "r");
+        try {
+          await pausing(this.#replica.appendSteps({
+            count: numbers.length, pgno: (index) => numbers[index]!,
+            copy: (index, offset) => void files.read("snapshot:install", fd, ARENA, offset, pageSize, (numbers[index]! - 1) * pageSize),
+          }, sums.pageCount));
+        } finally {
+          fs.closeSync(fd);
+        }
+      }
+      database.adoptSnapshot(position, pageSize, sums);
+    });
+  }
+
+  /** The checksums of what readers see now, page by page. */
+  async scan(): Promise<PageSums> {
+    const replica = this.#replica!;
+    const sums = new Sums();
+    let done = 0;
+    for (const pgno of this.database.allPages(replica.pageCount, replica.pageSize)) {
+      replica.readPage(pgno, 0);
+      sums.set(pgno, pageChecksumAt(pgno, 0, replica.pageSize));
+      if (++done % 512 === 0) await nextTick();
+    }
+    sums.resize(replica.pageCount);
+    return sums;
+  }
+
+  /** After distrust: reads everything. True when the content is what a known position says; else a snapshot is needed. */
+  async resolveDistrust(): Promise<boolean> {
+    return this.turn.run(async () => {
+      const { database } = this;
+      if (database.distrust === undefined) return true;
+      if (this.#replica === undefined) return false;
+      const sums = await this.scan();
+      const match = [database.position, database.pendingInstall].find((position) => position !== undefined && position.checksum === sums.checksum);
+      if (match === undefined) return false;
+      database.adoptScan(sums, this.#replica.pageSize, match);
+      return true;
+    });
+  }
+
+  /** Pages whose content is not what their checksum says: somebody wrote past SQLite's locks, or the disk lost something. */
+  async findDamage(): Promise<number[]> {
+    return this.turn.run(async () => {
+      if (this.#replica === undefined || this.database.distrust !== undefined) return [];
+      if (!this.#replica.indexIsIntact()) {
+        this.damaged++;
+        this.healed++;
+        this.#replica.repairIndex();
+      }
+      const sums = await this.scan();
+      const damaged: number[] = [];
+      for (const pgno of this.database.allPages(this.database.sums.pageCount, this.database.pageSize)) if (sums.get(pgno) !== this.database.sums.get(pgno)) damaged.push(pgno);
+      this.damaged += damaged.length;
+      if (damaged.length === 0) this.#replica.acceptTouch();
+      return damaged;
+    });
+  }
+
+  /** Puts right pages back as frames of a transaction that changes nothing. Pages that do not match their checksum are left out; returns how many were put back. */
+  async heal(pages: ReadonlyMap<number, Buffer>): Promise<number> {
+    return this.turn.run(() => {
+      const { database } = this;
+      const good: [number, Buffer][] = [];
+      for (const [pgno, page] of pages) {
+        ARENA.set(page, 0);
+        if (page.length === database.pageSize && pageChecksumAt(pgno, 0, page.length) === database.sums.get(pgno)) good.push([pgno, page]);
+      }
+      if (good.length > 0) this.#replica!.append({ count: good.length, pgno: (index) => good[index]![0], copy: (index, offset) => void ARENA.set(good[index]![1], offset) }, database.sums.pageCount);
+      this.healed += good.length;
+      this.#replica!.acceptTouch();
+      return good.length;
+    });
+  }
+
+  close(): void {
+    this.#replica?.close();
+    this.#replica = undefined;
+  }
+}
+
+/** The pages of one transaction on their way from a decoder to the WAL: in memory, or in a file when there are many. */
+class PageSpool implements PageSource {
+  readonly #pageSize: number;
+  readonly #path: string;
+  readonly #numbers: number[] = [];
+  #chunks: Buffer[] = [];
+  #fd: number | undefined;
+
+  constructor(folder: string, pageSize: number) {
+    this.#pageSize = pageSize;
+    this.#path = `${folder}/apply.spool`;
+  }
+
+  get count(): number {
+    return this.#numbers.length;
+  }
+
+  add(pgno: number, page: Buffer): void {
+    const index = this.#numbers.push(pgno) - 1;
+    if (this.#fd === undefined && this.#numbers.length * this.#pageSize <= PAGES_IN_MEMORY_BYTES) {
+      this.#chunks.push(Buffer.from(page));
+      return;
+    }
+    if (this.#fd === undefined) {
+      this.#fd = files.open("apply:spool", this.#path, "w+", 0o600);
+      this.#chunks.forEach((chunk, at) => files.write("apply:spool", this.#fd!, chunk, 0, this.#pageSize, at * this.#pageSize));
+      this.#chunks = [];
+    }
+    files.write("apply:spool", this.#fd, page, 0, this.#pageSize, index * this.#pageSize);
+  }
+
+  pgno(index: number): number {
+    return this.#numbers[index]!;
+  }
+
+  copy(index: number, offset: number): void {
+    if (this.#fd === undefined) ARENA.set(this.#chunks[index]!, offset);
+    else files.read("apply:spool", this.#fd, ARENA, offset, this.#pageSize, index * this.#pageSize);
+  }
+
+  close(): void {
+    if (this.#fd === undefined) return;
+    fs.closeSync(this.#fd);
+    files.unlink("apply:spool", this.#path);
+    this.#fd = undefined;
+  }
+}

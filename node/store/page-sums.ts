@@ -1,0 +1,93 @@
+/**
+ * The checksum of every page of one database, and the database checksum that follows from them.
+ *
+ * Always holds: `checksum` is the XOR of all entries up to `pageCount` with CHECKSUM_FLAG set; the entry of the lock page and of pages past
+ * `pageCount` is 0. Capture decides with it what changed, apply proves with it that two nodes hold the same, snapshots and healing trust a
+ * page only if it matches. 8 bytes a page: 2 MiB for a gigabyte of 4 KiB pages.
+ */
+import { CHECKSUM_FLAG } from "../core/checksums.ts";
+
+/** Entries written to the sidecar at once: one 4 KiB block. */
+const BLOCK = 512;
+
+export class PageSums {
+  pageCount = 0;
+  #sums = new BigUint64Array(BLOCK);
+  #xor = 0n;
+  #dirty = new Set<number>();
+
+  get checksum(): bigint {
+    return CHECKSUM_FLAG | this.#xor;
+  }
+
+  get(pgno: number): bigint {
+    return pgno <= this.pageCount ? this.#sums[pgno - 1]! : 0n;
+  }
+
+  /** Sets the checksum of a page, growing the database when the page lies past its end. */
+  set(pgno: number, sum: bigint): void {
+    if (pgno > this.#sums.length) this.#grow(pgno);
+    const index = pgno - 1;
+    this.#xor ^= this.#sums[index]! ^ sum;
+    this.#sums[index] = sum;
+    if (pgno > this.pageCount) this.pageCount = pgno;
+    this.#dirty.add(index >>> 9);
+  }
+
+  /** Sets the size of the database. Pages that are cut off leave the checksum; pages that are added have entry 0 until they are set. */
+  resize(pageCount: number): void {
+    for (let index = pageCount; index < this.pageCount; index++) {
+      const old = this.#sums[index]!;
+      if (old === 0n) continue;
+      this.#xor ^= old;
+      this.#sums[index] = 0n;
+      this.#dirty.add(index >>> 9);
+    }
+    if (pageCount > this.#sums.length) this.#grow(pageCount);
+    this.pageCount = pageCount;
+  }
+
+  clear(): void {
+    this.resize(0);
+  }
+
+  /** Exchanges the content with that of another table: how a finished snapshot or scan takes effect at once. */
+  replaceWith(other: PageSums): void {
+    this.pageCount = other.pageCount;
+    this.#sums = other.#sums;
+    this.#xor = other.#xor;
+    this.#dirty = new Set();
+    for (let block = 0; block * BLOCK < this.pageCount; block++) this.#dirty.add(block);
+  }
+
+  /** Blocks of BLOCK entries that changed since the last call, as bytes with their offset in the table. */
+  *takeDirty(): Generator<{ offset: number; bytes: Uint8Array }> {
+    const blocks = [...this.#dirty].sort((a, b) => a - b);
+    this.#dirty.clear();
+    for (const block of blocks) {
+      const end = Math.min((block + 1) * BLOCK, this.#sums.length);
+      if (block * BLOCK < end) yield { offset: block * BLOCK * 8, bytes: new Uint8Array(this.#sums.buffer, block * BLOCK * 8, (end - block * BLOCK) * 8) };
+    }
+  }
+
+  /** Loads a table of `pageCount` entries in host byte order. */
+  load(bytes: Uint8Array, pageCount: number): void {
+    this.#sums = new BigUint64Array(Math.max(BLOCK, roundUp(pageCount)));
+    new Uint8Array(this.#sums.buffer).set(bytes.subarray(0, pageCount * 8));
+    this.pageCount = pageCount;
+    this.#dirty.clear();
+    let xor = 0n;
+    for (let index = 0; index < pageCount; index++) xor ^= this.#sums[index]!;
+    this.#xor = xor;
+  }
+
+  #grow(pageCount: number): void {
+    const next = new BigUint64Array(roundUp(Math.max(pageCount, this.#sums.length + (this.#sums.length >> 1))));
+    next.set(this.#sums);
+    this.#sums = next;
+  }
+}
+
+function roundUp(pageCount: number): number {
+  return Math.ceil(pageCount / BLOCK) * BLOCK;
+}

@@ -1,0 +1,359 @@
+/**
+ * Capture of one database on the primary: every committed transaction gets into the log, whatever the journal mode.
+ *
+ * Always holds: no lock that an application could notice is taken. WAL commits are found by WalCapture; commits of rollback journals when the
+ * journal is removed, truncated or zeroed, while the application waits for the reply; everything else by a diff against the page checksums.
+ * All of it runs in this database's turn. A failed capture (disk full) is tried again and never skipped: until it succeeds, the request
+ * that would let SQLite overwrite uncaptured frames fails.
+ */
+import fs from "node:fs";
+import { setImmediate as nextTick, setTimeout as sleep } from "node:timers/promises";
+import { ARENA, CHECKSUM_FLAG, pageChecksumAt } from "../core/checksums.ts";
+import { files } from "../io/files.ts";
+import { isDatabaseHeader, lockPgno, readDatabaseHeader, type DatabaseHeader } from "../sqlite/database-header.ts";
+import { decodeJournalHeader } from "../sqlite/journal.ts";
+import { frameOffset } from "../sqlite/wal.ts";
+import { readDatabasePage, type Change, type Database, type RecordOutcome } from "./database.ts";
+import { journalCandidates } from "./journal-capture.ts";
+import { isWriting } from "./locks.ts";
+import { PageSums } from "./page-sums.ts";
+import { Turn } from "./turn.ts";
+import { WalCapture, newestFrames, type WalBatch } from "./wal-capture.ts";
+
+/** Looks at a wal-index that a writer is just changing before giving the others a chance. */
+const UNSETTLED_SPINS = 2_000;
+/** Pages in a WAL batch that are recorded without a pause. */
+const INLINE_PAGES = 1_000;
+const DIFF_SLICE_BYTES = 4 << 20;
+
+export interface PrimaryStats {
+  flushes: number;
+  commits: number;
+  diffs: number;
+  gaps: number;
+}
+
+export class Primary {
+  readonly database: Database;
+  readonly wal: WalCapture;
+  readonly turn = new Turn();
+  readonly stats: PrimaryStats = { flushes: 0, commits: 0, diffs: 0, gaps: 0 };
+  readonly #report: (message: string, error: unknown) => void;
+  /** mtime of the database file when its content was last known to be in the log, for journal modes that give no signal. */
+  #knownMtimeNs = -1n;
+  #changeCounter: number | undefined;
+  #gap = false;
+  /** A program is rewriting the file past SQLite (O_TRUNC, O_WRONLY); its end is the next point to look. */
+  rawWriting = false;
+
+  constructor(database: Database, report: (message: string, error: unknown) => void) {
+    this.database = database;
+    this.wal = new WalCapture(database.paths);
+    this.#report = report;
+  }
+
+  /** Goes on where the log ends: the WAL offset and salts of the newest LTX header. */
+  resume(): void {
+    const newest = this.database.log.newest;
+    if (newest !== undefined && newest.max === this.database.position.txid) {
+      const header = this.database.log.header(newest);
+      if (header.walSize > 0) {
+        const frame = Math.round((header.walOffset + header.walSize - 32) / (header.pageSize + 24));
+        this.wal.captured = { salt1: header.walSalt1, salt2: header.walSalt2, frame, checksum: undefined, iChange: undefined };
+      }
+    }
+    this.noteFile();
+  }
+
+  /** One quick look; records what is new when that needs no waiting. True when something was recorded. */
+  tryFlush(): boolean {
+    if (!this.turn.idle || this.#gap || this.database.distrust !== undefined) return false;
+    const look = this.wal.look();
+    if (look === "gap") {
+      this.#gap = true;
+      void this.flush();
+      return false;
+    }
+    if (typeof look === "string") return false;
+    if (look.pages.length > INLINE_PAGES) {
+      void this.flush();
+      return false;
+    }
+    return this.#recordBatch(look) === "recorded";
+  }
+
+  /** Everything committed before the call is in the log when this resolves. Rejects when the log cannot take it. */
+  async flush(): Promise<void> {
+    if (this.turn.idle && !this.#gap && this.database.distrust === undefined) {
+      const look = this.#settledLook();
+      if (look === "none") return;
+      if (typeof look === "object" && look.pages.length <= INLINE_PAGES) return void this.#recordBatch(look);
+    }
+    await this.turn.run(() => this.flushHeld());
+  }
+
+  /** `flush` for a caller that already holds the turn. */
+  async flushHeld(): Promise<void> {
+    if (this.database.distrust !== undefined) return this.diffHeld(this.database.distrust);
+    for (let attempt = 0; ; attempt++) {
+      const look = this.#gap ? "gap" : this.#settledLook();
+      if (look === "none") return;
+      if (look === "unsettled") {
+        // No valid wal-index for a long time: a recovery is under way, or its writer died. Nothing can be overwritten meanwhile.
+        if (attempt > 2_000) return this.diffHeld("the wal-index stays invalid");
+        await sleep(1);
+        continue;
+      }
+      if (look === "gap") {
+        this.stats.gaps++;
+        await this.diffHeld("the WAL does not continue where the log ends");
+        this.#gap = false;
+        return;
+      }
+      await this.#recordLong(look);
+      return;
+    }
+  }
+
+  #settledLook(): ReturnType<WalCapture["look"]> {
+    for (let spin = 0; spin < UNSETTLED_SPINS; spin++) {
+      const look = this.wal.look();
+      if (look !== "unsettled") return look;
+    }
+    return "unsettled";
+  }
+
+  #walChange(batch: WalBatch): Change & { databaseFd: number | undefined } {
+    const { database } = this;
+    const frames = newestFrames(batch);
+    const { pageSize, pageCount } = batch;
+    const lock = lockPgno(pageSize);
+    // A first transaction is a snapshot and needs every page, also those that the WAL does not hold.
+    const whole = database.position.txid === 0;
+    const candidates = whole ? database.allPages(pageCount, pageSize) : [...frames.keys()].filter((pgno) => pgno <= pageCount && pgno !== lock).sort((a, b) => a - b);
+    const databaseFd = whole ? files.open("capture:database", database.paths.database, "r") : undefined;
+    return {
+      commits: batch.commits, pageSize, pageCount, candidates, candidateCount: whole ? pageCount : frames.size, databaseFd,
+      readPage: (pgno, offset) => {
+        const frame = frames.get(pgno);
+        if (frame === undefined) return readDatabasePage(databaseFd!, pgno, pageSize, offset);
+        if (!this.wal.readPage(frame, pageSize, ARENA, offset)) throw new Error(`frame ${frame} of "${database.name}" cannot be read`);
+      },
+      wal: { offset: frameOffset(batch.from, pageSize), size: batch.pages.length * (pageSize + 24), salt1: batch.next.salt1, salt2: batch.next.salt2 },
+    };
+  }
+
+  #recordBatch(batch: WalBatch): RecordOutcome {
+    const change = this.#walChange(batch);
+    try {
+      return this.#advance(batch, this.database.record(change));
+    } finally {
+      if (change.databaseFd !== undefined) fs.closeSync(change.databaseFd);
+    }
+  }
+
+  async #recordLong(batch: WalBatch): Promise<void> {
+    const change = this.#walChange(batch);
+    try {
+      this.#advance(batch, await pausing(this.database.recordSteps(change)));
+    } finally {
+      if (change.databaseFd !== undefined) fs.closeSync(change.databaseFd);
+    }
+  }
+
+  #advance(batch: WalBatch, outcome: RecordOutcome): RecordOutcome {
+    this.wal.captured = batch.next;
+    this.stats.flushes++;
+    if (outcome === "recorded") this.stats.commits += batch.commits;
+    return outcome;
+  }
+
+  /** A rollback journal ends: its transaction is committed or was rolled back. Called before the journal goes, the application waits. */
+  async journalEnds(zeroedHeader?: Buffer): Promise<void> {
+    await this.turn.run(async () => {
+      await this.flushHeld();
+      if (this.database.distrust !== undefined) return;
+      const candidates = journalCandidates(this.database, zeroedHeader === undefined ? undefined : decodeJournalHeader(zeroedHeader));
+      if (candidates === undefined) return this.diffHeld("the journal does not tell which pages changed", { journalEnds: true });
+      if (candidates.pages.length === 0 && candidates.pageCount === this.database.sums.pageCount) return;
+      const fd = files.open("capture:database", this.database.paths.database, "r");
+      try {
+        const outcome = await pausing(this.database.recordSteps({
+          commits: 1, pageSize: candidates.pageSize, pageCount: candidates.pageCount, candidates: candidates.pages, candidateCount: candidates.pages.length,
+          readPage: (pgno, offset) => readDatabasePage(fd, pgno, candidates.pageSize, offset),
+        }));
+        if (outcome === "recorded") {
+          this.stats.flushes++;
+          this.stats.commits++;
+        }
+      } finally {
+        fs.closeSync(fd);
+      }
+      this.noteFile();
+    });
+  }
+
+  /** The file may have changed without a signal (journal_mode MEMORY or OFF, a program past SQLite): look, and compare if it did. */
+  async checkFile(): Promise<void> {
+    if (this.rawWriting) return;
+    const stat = fs.statSync(this.database.paths.database, { bigint: true, throwIfNoEntry: false });
+    if (stat === undefined || stat.mtimeNs === this.#knownMtimeNs || (files.sizeOf(this.database.paths.wal) ?? 0) > 0) return;
+    await this.turn.run(() => this.diffHeld("the file changed without a journal"));
+  }
+
+  /** The database file as it is now is in the log. */
+  noteFile(): void {
+    const stat = fs.statSync(this.database.paths.database, { bigint: true, throwIfNoEntry: false });
+    this.#knownMtimeNs = stat?.mtimeNs ?? -1n;
+    this.#changeCounter = this.#readHeader()?.changeCounter;
+  }
+
+  #readHeader(): DatabaseHeader | undefined {
+    const head = Buffer.alloc(100);
+    try {
+      const fd = files.open("capture:database", this.database.paths.database, "r");
+      try {
+        return files.read("capture:database", fd, head, 0, 100, 0) === 100 ? readDatabaseHeader(head) : undefined;
+      } finally {
+        fs.closeSync(fd);
+      }
+    } catch {
+      return undefined; // Not there (any more): no header.
+    }
+  }
+
+  /**
+   * Diff capture: reads the whole database as one consistent state, compares every page with its known checksum and records what differs.
+   * For a WAL the database file is read first and the committed frames are laid over it: pages outside the WAL cannot change meanwhile,
+   * since the checkpoint that would let the WAL restart waits for this. For a rollback journal the state is taken when nobody was writing
+   * before and after and the file's times did not move; else it is tried again.
+   */
+  async diff(reason: string, options: { journalEnds?: boolean } = {}): Promise<void> {
+    await this.turn.run(() => this.diffHeld(reason, options));
+  }
+
+  async diffHeld(reason: string, options: { journalEnds?: boolean } = {}): Promise<void> {
+    this.stats.diffs++;
+    const { database } = this;
+    for (let attempt = 0; ; attempt++) {
+      if (attempt > 0) await sleep(Math.min(100, attempt * 5));
+      const path = database.paths.database;
+      if (!fs.existsSync(path)) return;
+      const fd = files.open("diff:database", path, "r");
+      try {
+        if ((await this.#diffOnce(fd, options.journalEnds === true)) !== "again") return;
+      } finally {
+        fs.closeSync(fd);
+      }
+      if (attempt % 100 === 99) this.#report(`Diff of "${database.name}" (${reason}) waits for a writer to finish`, undefined);
+    }
+  }
+
+  async #diffOnce(fd: number, journalEnds: boolean): Promise<"done" | "again"> {
+    const { database } = this;
+    const before = fs.fstatSync(fd, { bigint: true });
+    const hasWal = (files.sizeOf(database.paths.wal) ?? 0) > 0;
+    if (!hasWal && !journalEnds && (isWriting(Number(before.ino)) || this.#journalIsHot())) return "again";
+    const head = Buffer.alloc(100);
+    files.read("diff:database", fd, head, 0, 100, 0);
+    if (before.size > 0n && !isDatabaseHeader(head) && !hasWal) return "done"; // Not a database (any more): nothing to record.
+    const view = hasWal ? this.wal.view() : undefined;
+    const header = readDatabaseHeader(head);
+    const pageSize = view?.pageSize ?? header?.pageSize;
+    if (pageSize === undefined) return "done";
+    const sums = await scanFile(fd, Number(before.size), pageSize);
+    // Laid over at the end: whatever a checkpoint wrote during the scan is in the WAL too.
+    const overlay = hasWal ? this.wal.view() : undefined;
+    if (hasWal && view !== undefined && overlay === undefined) return "again";
+    const pageCount = overlay?.pageCount ?? Math.floor(Number(before.size) / pageSize);
+    for (const [pgno, frame] of overlay?.frames ?? []) {
+      if (pgno > pageCount) continue;
+      if (!this.wal.readPage(frame, pageSize, ARENA, 0)) return "again";
+      sums.set(pgno, pageChecksumAt(pgno, 0, pageSize));
+    }
+    sums.resize(pageCount);
+    const unmoved = (): boolean => hasWal || journalEnds || (fs.fstatSync(fd, { bigint: true }).mtimeNs === before.mtimeNs && !isWriting(Number(before.ino)));
+    if (!unmoved()) return "again";
+    const resized = database.pageSize !== 0 && database.pageSize !== pageSize;
+    const whole = resized || database.position.txid === 0 || database.distrust !== undefined;
+    const changed: number[] = [];
+    for (const pgno of database.allPages(pageCount, pageSize)) if (whole || sums.get(pgno) !== database.sums.get(pgno)) changed.push(pgno);
+    const finish = (): "done" => {
+      if (overlay !== undefined) this.wal.captured = overlay.next;
+      this.noteFile();
+      return "done";
+    };
+    if (database.distrust !== undefined) {
+      // After a machine crash: the same state as the position names needs no transaction; another one is a new one.
+      if (sums.checksum === database.position.checksum) {
+        database.adoptScan(sums, pageSize, database.position);
+      } else {
+        database.adoptScan(sums, pageSize, { epoch: database.position.epoch, txid: database.position.txid + 1, checksum: sums.checksum | CHECKSUM_FLAG });
+      }
+      return finish();
+    }
+    if (changed.length === 0 && pageCount === database.sums.pageCount) return finish();
+    const counter = header?.changeCounter;
+    const commits = overlay === undefined && counter !== undefined && this.#changeCounter !== undefined && counter > this.#changeCounter ? counter - this.#changeCounter : 1;
+    const outcome = await pausing(database.recordSteps({
+      commits, pageSize, pageCount, candidates: changed, candidateCount: changed.length,
+      readPage: (pgno, offset) => {
+        const frame = overlay?.frames.get(pgno);
+        if (frame === undefined || !this.wal.readPage(frame, pageSize, ARENA, offset)) readDatabasePage(fd, pgno, pageSize, offset);
+      },
+      stillValid: unmoved,
+    }));
+    if (outcome === "invalid") return "again";
+    if (outcome === "recorded") {
+      this.stats.flushes++;
+      this.stats.commits += commits;
+    }
+    return finish();
+  }
+
+  /** A journal with a header stands beside the database: a transaction is under way, or its writer died. */
+  #journalIsHot(): boolean {
+    try {
+      const fd = files.open("diff:journal", this.database.paths.journal, "r");
+      try {
+        const head = Buffer.alloc(8);
+        return files.read("diff:journal", fd, head, 0, 8, 0) === 8 && head.some((byte) => byte !== 0);
+      } finally {
+        fs.closeSync(fd);
+      }
+    } catch {
+      return false; // No journal.
+    }
+  }
+
+  close(): void {
+    this.wal.close();
+  }
+}
+
+/** Runs steps with pauses, so that requests, other databases and the network are served meanwhile. */
+export async function pausing<T>(steps: Generator<void, T>): Promise<T> {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    await nextTick();
+  }
+}
+
+/** The checksums of all pages of a database file as it lies on disk. */
+export async function scanFile(fd: number, size: number, pageSize: number): Promise<PageSums> {
+  const sums = new PageSums();
+  const lock = lockPgno(pageSize);
+  const slice = Math.min(DIFF_SLICE_BYTES, ARENA.length >> 1);
+  const pageCount = Math.floor(size / pageSize);
+  for (let at = 0; at < pageCount * pageSize; at += slice) {
+    const n = files.read("scan:database", fd, ARENA, 0, Math.min(slice, pageCount * pageSize - at), at);
+    for (let offset = 0; offset + pageSize <= n; offset += pageSize) {
+      const pgno = (at + offset) / pageSize + 1;
+      if (pgno !== lock) sums.set(pgno, pageChecksumAt(pgno, offset, pageSize));
+    }
+    await nextTick();
+  }
+  sums.resize(pageCount);
+  return sums;
+}

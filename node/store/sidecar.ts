@@ -1,0 +1,110 @@
+/**
+ * The two small files that let a node start without reading its databases: `checksums` (the page checksums) and `state.json` (the position,
+ * the epoch history and what the database looked like at the last clean point).
+ *
+ * Always holds: entries of `checksums` may be newer than its header says, never older: the log from header.txid + 1 on sets right every page
+ * that changed since. After a machine crash (another boot, no clean mark) nothing in them is trusted and the database is read instead.
+ *
+ * | Offset | Size | Field     | Description                                   |
+ * |--------|------|-----------|-----------------------------------------------|
+ * | 0      | 8    | magic     | "SLUICECS"                                    |
+ * | 8      | 4    | version   | 1                                             |
+ * | 12     | 4    | pageSize  | bytes                                         |
+ * | 16     | 4    | pageCount | entries that follow                           |
+ * | 20     | 4    | clean     | 1 after a clean stop, with everything fsynced |
+ * | 24     | 8    | txid      | position at which all entries are right       |
+ * | 32     | 8    | checksum  | database checksum at that position            |
+ * | 40     | 16   | boot      | the machine's boot id                         |
+ * | 56     | 8    | crc       | CRC64 of bytes 0 to 55                        |
+ */
+import fs from "node:fs";
+import { join } from "node:path";
+import { Crc64 } from "../core/checksums.ts";
+import { files } from "../io/files.ts";
+import type { PageSums } from "./page-sums.ts";
+
+const HEADER_SIZE = 64;
+const MAGIC = Buffer.from("SLUICECS");
+
+export interface SidecarHeader {
+  readonly pageSize: number;
+  readonly pageCount: number;
+  readonly clean: boolean;
+  readonly txid: number;
+  readonly checksum: bigint;
+  readonly boot: Buffer;
+}
+
+export class Sidecar {
+  readonly #path: string;
+  #fd: number | undefined;
+
+  constructor(logFolder: string) {
+    this.#path = join(logFolder, "checksums");
+  }
+
+  /** Loads the table into `sums` and returns its header; undefined when there is none or it is damaged. */
+  load(sums: PageSums): SidecarHeader | undefined {
+    const bytes = fs.existsSync(this.#path) ? fs.readFileSync(this.#path) : undefined;
+    if (bytes === undefined || bytes.length < HEADER_SIZE || !bytes.subarray(0, 8).equals(MAGIC)) return undefined;
+    if (bytes.readBigUInt64BE(56) !== new Crc64().update(bytes.subarray(0, 56)).digest() || bytes.readUInt32BE(8) !== 1) return undefined;
+    const pageCount = bytes.readUInt32BE(16);
+    if (bytes.length < HEADER_SIZE + pageCount * 8) return undefined;
+    sums.load(bytes.subarray(HEADER_SIZE), pageCount);
+    return {
+      pageSize: bytes.readUInt32BE(12), pageCount, clean: bytes.readUInt32BE(20) === 1, txid: Number(bytes.readBigUInt64BE(24)),
+      checksum: bytes.readBigUInt64BE(32), boot: Buffer.from(bytes.subarray(40, 56)),
+    };
+  }
+
+  /** Writes what changed since the last call, then the header. `clean` also fsyncs, for the last call before a stop. */
+  save(sums: PageSums, at: { pageSize: number; txid: number; boot: Buffer; clean: boolean }): void {
+    this.#fd ??= files.open("sidecar:open", this.#path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
+    for (const { offset, bytes } of sums.takeDirty()) files.write("sidecar:entries", this.#fd, bytes, 0, bytes.length, HEADER_SIZE + offset);
+    const header = Buffer.alloc(HEADER_SIZE);
+    MAGIC.copy(header);
+    header.writeUInt32BE(1, 8);
+    header.writeUInt32BE(at.pageSize, 12);
+    header.writeUInt32BE(sums.pageCount, 16);
+    header.writeUInt32BE(at.clean ? 1 : 0, 20);
+    header.writeBigUInt64BE(BigInt(at.txid), 24);
+    header.writeBigUInt64BE(sums.checksum, 32);
+    at.boot.copy(header, 40, 0, 16);
+    header.writeBigUInt64BE(new Crc64().update(header.subarray(0, 56)).digest(), 56);
+    if (files.size(this.#fd) < HEADER_SIZE + sums.pageCount * 8) files.truncate("sidecar:grow", this.#fd, HEADER_SIZE + sums.pageCount * 8);
+    if (at.clean) files.fdatasyncNow("sidecar:sync", this.#fd);
+    files.write("sidecar:header", this.#fd, header, 0, HEADER_SIZE, 0);
+    if (at.clean) files.fdatasyncNow("sidecar:sync", this.#fd);
+  }
+
+  close(): void {
+    if (this.#fd !== undefined) fs.closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+}
+
+/** `state.json`: everything else that must outlive the process. */
+export interface DatabaseState {
+  /** Position without LTX file: after an import or a snapshot; the log may lead on from here. */
+  readonly base: { readonly epoch: number; readonly txid: number; readonly checksum: string };
+  readonly pageSize: number;
+  readonly pageCount: number;
+  /** Kafka's leader-epoch cache: where each epoch began, oldest first. */
+  readonly epochs: readonly { readonly epoch: number; readonly firstTxid: number; readonly node: string }[];
+  /** The database was deleted by the last transaction. */
+  readonly deleted: boolean;
+  /** A snapshot that was being installed; null in normal life. */
+  readonly pending: { readonly epoch: number; readonly txid: number; readonly checksum: string; readonly pageSize: number } | null;
+}
+
+export function loadState(logFolder: string): DatabaseState | undefined {
+  try {
+    return JSON.parse(fs.readFileSync(join(logFolder, "state.json"), "utf8")) as DatabaseState;
+  } catch {
+    return undefined; // Absent or damaged: the caller falls back to the log and, failing that, to reading the database.
+  }
+}
+
+export function saveState(logFolder: string, state: DatabaseState): void {
+  files.replace("state:save", join(logFolder, "state.json"), JSON.stringify(state, undefined, 1));
+}

@@ -1,0 +1,144 @@
+/**
+ * A whole database as the primary sends it, without taking a lock that a writer could notice.
+ *
+ * Always holds: a page is handed out only if its checksum equals the one the log knows at that moment, so each page is a committed version,
+ * though perhaps newer than the base. Pages that are just being rewritten wait for the end. The transactions after the base, which the
+ * caller sends after the pages, make one state of it. The log is kept from the base on while a snapshot runs.
+ */
+import fs from "node:fs";
+import { setImmediate as nextTick, setTimeout as sleep } from "node:timers/promises";
+import { ARENA, pageChecksumAt } from "../core/checksums.ts";
+import { files } from "../io/files.ts";
+import { lockPgno } from "../sqlite/database-header.ts";
+import { AppError } from "../../proto/errors.ts";
+import type { Position } from "../../proto/position.ts";
+import type { Primary } from "./primary.ts";
+
+export interface PageRun {
+  /** Page numbers, ascending. */
+  readonly numbers: number[];
+  readonly data: Buffer;
+}
+
+/** Bytes of pages in one message. */
+const RUN_BYTES = 512 << 10;
+const RETRIES_MAX = 4_000;
+
+export class SnapshotSource {
+  readonly base: Position;
+  readonly pageSize: number;
+  readonly pageCount: number;
+  /** Permission bits of the database file. */
+  readonly mode: number;
+  readonly #primary: Primary;
+
+  private constructor(primary: Primary) {
+    this.#primary = primary;
+    const { database } = primary;
+    this.base = database.position;
+    this.pageSize = database.pageSize;
+    this.pageCount = database.sums.pageCount;
+    this.mode = fs.statSync(database.paths.database, { throwIfNoEntry: false })?.mode ?? 0o644;
+  }
+
+  static async begin(primary: Primary): Promise<SnapshotSource> {
+    await primary.flush();
+    return new SnapshotSource(primary);
+  }
+
+  /** The pages in `numbers`, then (with fromPage > 0) all from `fromPage` on. The lock page is left out. */
+  async *pages(options: { fromPage: number; numbers: readonly number[] }): AsyncGenerator<PageRun> {
+    const { database } = this.#primary;
+    if (this.pageCount === 0) return;
+    const fd = files.open("snapshot:read", database.paths.database, "r");
+    try {
+      const late: number[] = [];
+      const perRun = Math.max(1, Math.floor(RUN_BYTES / this.pageSize));
+      let numbers: number[] = [];
+      for (const pgno of this.#wanted(options)) {
+        numbers.push(pgno);
+        if (numbers.length < perRun) continue;
+        yield this.#read(fd, numbers, late);
+        numbers = [];
+        await nextTick();
+      }
+      if (numbers.length > 0) yield this.#read(fd, numbers, late);
+      yield* this.#late(fd, late);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  *#wanted(options: { fromPage: number; numbers: readonly number[] }): Generator<number> {
+    const lock = lockPgno(this.pageSize);
+    yield* options.numbers.filter((pgno) => pgno >= 1 && pgno <= this.pageCount && pgno !== lock);
+    if (options.fromPage > 0) for (let pgno = options.fromPage; pgno <= this.pageCount; pgno++) if (pgno !== lock) yield pgno;
+  }
+
+  /** Reads pages of the database file, keeps those that are right, adds the others to `late`. */
+  #read(fd: number, numbers: readonly number[], late: number[]): PageRun {
+    const { pageSize } = this;
+    const { sums } = this.#primary.database;
+    const good: number[] = [];
+    const data = Buffer.allocUnsafe(numbers.length * pageSize);
+    for (let at = 0; at < numbers.length; ) {
+      let end = at + 1;
+      while (end < numbers.length && numbers[end] === numbers[end - 1]! + 1) end++;
+      const n = files.read("snapshot:read", fd, ARENA, 0, (end - at) * pageSize, (numbers[at]! - 1) * pageSize);
+      for (let i = at; i < end; i++) {
+        const offset = (i - at) * pageSize;
+        const pgno = numbers[i]!;
+        if (offset + pageSize <= n && pageChecksumAt(pgno, offset, pageSize) === sums.get(pgno)) {
+          ARENA.copy(data, good.length * pageSize, offset, offset + pageSize);
+          good.push(pgno);
+        } else {
+          late.push(pgno);
+        }
+      }
+      at = end;
+    }
+    return { numbers: good, data: data.subarray(0, good.length * pageSize) };
+  }
+
+  /** Pages whose newest version is in the WAL, or that were just being written: tried until they are right or were changed by the log. */
+  async *#late(fd: number, late: number[]): AsyncGenerator<PageRun> {
+    const { database, wal } = this.#primary;
+    let waiting = late;
+    for (let attempt = 0; waiting.length > 0; attempt++) {
+      if (attempt > RETRIES_MAX) throw new AppError("CORRUPT_FILE", [database.paths.database, `page ${waiting[0]!} is not what its checksum says`]);
+      await this.#primary.flush();
+      const view = wal.view();
+      const good: number[] = [];
+      const pages: Buffer[] = [];
+      const again: number[] = [];
+      for (const pgno of waiting) {
+        // Cut off meanwhile: the log says so.
+        if (pgno > database.sums.pageCount) continue;
+        const frame = view?.frames.get(pgno);
+        const read = frame !== undefined && wal.readPage(frame, this.pageSize, ARENA, 0)
+          || files.read("snapshot:read", fd, ARENA, 0, this.pageSize, (pgno - 1) * this.pageSize) === this.pageSize;
+        if (read && pageChecksumAt(pgno, 0, this.pageSize) === database.sums.get(pgno)) {
+          good.push(pgno);
+          pages.push(Buffer.from(ARENA.subarray(0, this.pageSize)));
+          if (good.length * this.pageSize >= RUN_BYTES) yield { numbers: good.splice(0), data: Buffer.concat(pages.splice(0)) };
+        } else {
+          again.push(pgno);
+        }
+      }
+      if (good.length > 0) yield { numbers: good, data: Buffer.concat(pages) };
+      waiting = again;
+      if (waiting.length > 0) await sleep(Math.min(20, 1 + attempt));
+    }
+  }
+
+  /** The position at which the snapshot ends: everything up to here is in the log. Throws LOG_GONE when it is not (a break came between). */
+  async end(): Promise<Position> {
+    await this.#primary.flush();
+    const { database } = this.#primary;
+    const end = database.position;
+    if (end.txid !== this.base.txid && !database.log.coversFrom(this.base.txid + 1)) {
+      throw new AppError("LOG_GONE", [database.name, this.base.txid + 1, database.log.entries[0]?.min ?? 0]);
+    }
+    return end;
+  }
+}

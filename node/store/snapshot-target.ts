@@ -1,0 +1,143 @@
+/**
+ * A snapshot on its way in: pages into a file beside the log, then the transactions after its base, then the comparison with the position that
+ * the primary names. Only then does anything take its place.
+ *
+ * Always holds: what has arrived survives a broken connection and a restart: the file, and beside it a note with base and page size; pages are
+ * checked again when it is taken up. A wrong result is set aside and begun anew.
+ */
+import fs from "node:fs";
+import { join } from "node:path";
+import { ARENA, pageChecksumAt } from "../core/checksums.ts";
+import { files } from "../io/files.ts";
+import { decodeLtx } from "../ltx/decoder.ts";
+import { lockPgno } from "../sqlite/database-header.ts";
+import { AppError } from "../../proto/errors.ts";
+import { formatPosition, parsePosition, type Position } from "../../proto/position.ts";
+import { PageSums } from "./page-sums.ts";
+import { scanFile } from "./primary.ts";
+
+interface Note {
+  readonly base: string;
+  readonly pageSize: number;
+  readonly nextPage: number;
+  /** Pages before nextPage that the primary keeps for the end, because they were just being written. */
+  readonly missing: readonly number[];
+}
+
+/** How often the note is brought up to date, in pages. */
+const NOTE_PAGES = 4_096;
+
+export class SnapshotTarget {
+  readonly path: string;
+  readonly #notePath: string;
+  readonly base: Position;
+  readonly pageSize: number;
+  readonly #sums: PageSums;
+  readonly #fd: number;
+  #nextPage: number;
+  readonly #missing: Set<number>;
+  #sinceNote = 0;
+
+  private constructor(folder: string, begin: { base: Position; pageSize: number; fromPage: number }, fd: number, sums: PageSums, missing: readonly number[]) {
+    this.path = join(folder, "snapshot.part");
+    this.#notePath = join(folder, "snapshot.json");
+    this.base = begin.base;
+    this.pageSize = begin.pageSize;
+    this.#fd = fd;
+    this.#sums = sums;
+    this.#nextPage = begin.fromPage;
+    this.#missing = new Set(missing);
+  }
+
+  /** Where an interrupted snapshot can go on: its base and the first page wanted. */
+  static interrupted(folder: string): { base: Position; nextPage: number; missing: readonly number[] } | undefined {
+    try {
+      const note = JSON.parse(fs.readFileSync(join(folder, "snapshot.json"), "utf8")) as Note;
+      const base = parsePosition(note.base);
+      return base === undefined || !fs.existsSync(join(folder, "snapshot.part")) ? undefined : { base, nextPage: note.nextPage, missing: note.missing };
+    } catch {
+      return undefined; // None, or its note was lost: begin anew.
+    }
+  }
+
+  static async open(folder: string, begin: { base: Position; pageSize: number; pageCount: number; fromPage: number; mode: number }): Promise<SnapshotTarget> {
+    files.mkdir("snapshot:folder", folder);
+    const resume = begin.fromPage > 1;
+    const fd = files.open("snapshot:file", join(folder, "snapshot.part"), resume ? "r+" : "w+", 0o600);
+    fs.fchmodSync(fd, begin.mode & 0o777);
+    const sums = resume ? await scanFile(fd, Math.min(files.size(fd), (begin.fromPage - 1) * begin.pageSize), begin.pageSize) : new PageSums();
+    // A page that never arrived reads as zeroes and must not count.
+    const missing = resume ? (SnapshotTarget.interrupted(folder)?.missing ?? []) : [];
+    for (const pgno of missing) sums.set(pgno, 0n);
+    const target = new SnapshotTarget(folder, begin, fd, sums, missing);
+    target.#note();
+    return target;
+  }
+
+  #note(): void {
+    const note: Note = { base: formatPosition(this.base), pageSize: this.pageSize, nextPage: this.#nextPage, missing: [...this.#missing] };
+    fs.writeFileSync(this.#notePath, JSON.stringify(note));
+    this.#sinceNote = 0;
+  }
+
+  addPages(numbers: readonly number[], data: Buffer): void {
+    const { pageSize } = this;
+    if (data.length !== numbers.length * pageSize) throw new AppError("INVALID_MESSAGE", ["SnapshotPages", `${data.length} bytes for ${numbers.length} pages`]);
+    for (let at = 0; at < numbers.length; ) {
+      let end = at + 1;
+      while (end < numbers.length && numbers[end] === numbers[end - 1]! + 1) end++;
+      files.write("snapshot:pages", this.#fd, data, at * pageSize, (end - at) * pageSize, (numbers[at]! - 1) * pageSize);
+      at = end;
+    }
+    const step = Math.max(1, Math.floor((1 << 20) / pageSize));
+    for (let at = 0; at < numbers.length; at += step) {
+      const n = Math.min(step, numbers.length - at);
+      ARENA.set(data.subarray(at * pageSize, (at + n) * pageSize), 0);
+      for (let i = 0; i < n; i++) this.#sums.set(numbers[at + i]!, pageChecksumAt(numbers[at + i]!, i * pageSize, pageSize));
+    }
+    this.#track(numbers);
+    this.#sinceNote += numbers.length;
+    if (this.#sinceNote >= NOTE_PAGES) this.#note();
+  }
+
+  #track(numbers: readonly number[]): void {
+    const here = new Set(numbers);
+    const lock = lockPgno(this.pageSize);
+    for (const pgno of numbers) this.#missing.delete(pgno);
+    const last = numbers.at(-1) ?? 0;
+    for (; this.#nextPage <= last; this.#nextPage++) if (!here.has(this.#nextPage) && this.#nextPage !== lock) this.#missing.add(this.#nextPage);
+  }
+
+  addTransaction(ltx: Buffer): void {
+    const { header } = decodeLtx(ltx, (pgno, page, offset) => {
+      this.#sums.set(pgno, pageChecksumAt(pgno, offset, page.length));
+      files.write("snapshot:pages", this.#fd, page, 0, page.length, (pgno - 1) * page.length);
+    });
+    if (header.commit > 0 && header.pageSize !== this.pageSize) throw new AppError("INVALID_MESSAGE", ["Transactions", "the page size changed during the snapshot"]);
+    this.#sums.resize(header.commit);
+  }
+
+  /** Compares with the position at which the snapshot ends; durable afterwards. Throws, and begins anew next time, when it does not match. */
+  finish(end: Position): { path: string; sums: PageSums; pageSize: number; position: Position } {
+    if (this.#sums.checksum !== end.checksum) {
+      this.discard();
+      throw new AppError("CORRUPT_FILE", [this.path, `the snapshot has checksum ${this.#sums.checksum.toString(16)} instead of ${end.checksum.toString(16)}`]);
+    }
+    files.truncate("snapshot:file", this.#fd, this.#sums.pageCount * this.pageSize);
+    files.fdatasyncNow("snapshot:sync", this.#fd);
+    fs.closeSync(this.#fd);
+    fs.rmSync(this.#notePath, { force: true });
+    return { path: this.path, sums: this.#sums, pageSize: this.pageSize, position: end };
+  }
+
+  /** The connection broke: what arrived stays for the next attempt. */
+  suspend(): void {
+    fs.closeSync(this.#fd);
+  }
+
+  discard(): void {
+    fs.closeSync(this.#fd);
+    fs.rmSync(this.path, { force: true });
+    fs.rmSync(this.#notePath, { force: true });
+  }
+}

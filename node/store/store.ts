@@ -1,0 +1,512 @@
+/**
+ * All databases of a node, and what the mount's events mean for them.
+ *
+ * Always holds: a file of the mount is a replicated database (known by name, with a log), or one of its companions, or local. A database is
+ * found by its header or its companions, never by its name alone; `databases: {pattern: {replicate: false}}` keeps one local. On the primary every
+ * event that ends a transaction, or would let SQLite overwrite what is not captured, waits for the capture. On a follower nothing that an
+ * application does changes a replicated database.
+ */
+import fs from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { splitCompanion, type MountHooks } from "../core/mount-hooks.ts";
+import { files } from "../io/files.ts";
+import { isDatabaseHeader } from "../sqlite/database-header.ts";
+import { AppError } from "../../proto/errors.ts";
+import { formatPosition } from "../../proto/position.ts";
+import { Aside } from "./aside.ts";
+import { CaptureClock } from "./capture-clock.ts";
+import { compactLog } from "./compaction.ts";
+import { Database, type StoreContext } from "./database.ts";
+import { Follower, type FollowerHost } from "./follower.ts";
+import { databasePaths, decodeLogName } from "./names.ts";
+import { Primary } from "./primary.ts";
+import { copyDatabase } from "./transfer.ts";
+
+export interface StoreOptions {
+  readonly dataDir: string;
+  readonly nodeId: bigint;
+  readonly nodeName: string;
+  readonly boot: Buffer;
+  /** Whether a database of this name is replicated: the configuration's patterns. */
+  readonly replicates: (name: string) => boolean;
+  readonly retention: { readonly durationMs: number; readonly bytes: number };
+  readonly host: FollowerHost & {
+    /** The set of virtual names has changed. */
+    setVirtualNames(names: ReadonlySet<string>): void;
+    /** What `.primary` says; undefined on the primary and while none is known. */
+    primaryName(): string | undefined;
+    /** What `.lag` says, ms; undefined before the first contact. */
+    lagMs(): number | undefined;
+  };
+}
+
+export interface StoredDatabase {
+  readonly database: Database;
+  primary: Primary | undefined;
+  follower: Follower | undefined;
+}
+
+export class Store implements MountHooks {
+  readonly aside: Aside;
+  readonly #options: StoreOptions;
+  readonly #context: StoreContext;
+  readonly #databases = new Map<string, StoredDatabase>();
+  readonly #listeners = new Set<(database: Database) => void>();
+  readonly #clock: CaptureClock;
+  /** Files that may turn out to be databases: created empty, watched until their first bytes are there. */
+  readonly #newborn = new Map<string, fs.FSWatcher>();
+  /** Log entries that running snapshots still need, by database. */
+  readonly #pins = new Map<string, Map<symbol, number>>();
+  #role: "primary" | "follower" = "follower";
+  #epoch = 0;
+
+  constructor(options: StoreOptions) {
+    this.#options = options;
+    this.aside = new Aside(join(options.dataDir, "aside"));
+    this.#context = {
+      nodeId: options.nodeId, nodeName: options.nodeName, boot: options.boot,
+      setAside: (path, reason) => {
+        this.aside.put(path, reason);
+        options.host.report(`Set aside ${path}: ${reason}`, undefined);
+      },
+    };
+    this.#clock = new CaptureClock((message, error) => this.report(message, error));
+    files.mkdir("store:files", join(options.dataDir, "files"));
+    files.mkdir("store:log", join(options.dataDir, "log"));
+  }
+
+  get role(): "primary" | "follower" {
+    return this.#role;
+  }
+
+  get databases(): ReadonlyMap<string, StoredDatabase> {
+    return this.#databases;
+  }
+
+  /** Calls back after each change of a database's position, new databases included. Returns the call that ends it. */
+  onChange(listener: (database: Database) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Reads what the node has on disk. Takes time per database, not per byte. */
+  open(): void {
+    for (const folder of fs.readdirSync(join(this.#options.dataDir, "log"))) this.#load(decodeLogName(folder));
+    for (const name of this.#filesBelow("")) {
+      const { companion } = splitCompanion(name);
+      if (companion === undefined && !this.#databases.has(name) && this.#looksLikeDatabase(name) && this.#options.replicates(name)) this.#load(name);
+    }
+  }
+
+  *#filesBelow(folder: string): Generator<string> {
+    const root = join(this.#options.dataDir, "files");
+    for (const entry of fs.readdirSync(join(root, folder), { withFileTypes: true })) {
+      const name = folder === "" ? entry.name : `${folder}/${entry.name}`;
+      if (entry.isDirectory()) yield* this.#filesBelow(name);
+      else if (entry.isFile()) yield relative(root, join(root, name));
+    }
+  }
+
+  /** Regular files of the mount that are no replicated database and no part of one: kept on this node only. */
+  localFiles(): { count: number; names: string[] } {
+    const names: string[] = [];
+    let count = 0;
+    for (const name of this.#filesBelow("")) {
+      if (this.#databases.has(splitCompanion(name).base)) continue;
+      count++;
+      if (names.length < 100) names.push(name);
+    }
+    return { count, names };
+  }
+
+  #load(name: string): StoredDatabase {
+    const known = this.#databases.get(name);
+    if (known !== undefined) return known;
+    const database = new Database(databasePaths(this.#options.dataDir, name), this.#context);
+    database.open();
+    const entry: StoredDatabase = { database, primary: undefined, follower: undefined };
+    this.#databases.set(name, entry);
+    database.onChange((changed) => {
+      for (const listener of this.#listeners) listener(changed);
+    });
+    this.#namesChanged();
+    return entry;
+  }
+
+  #looksLikeDatabase(name: string): boolean {
+    try {
+      const fd = fs.openSync(databasePaths(this.#options.dataDir, name).database, "r");
+      try {
+        const head = Buffer.alloc(100);
+        return fs.readSync(fd, head, 0, 100, 0) === 100 && isDatabaseHeader(head);
+      } finally {
+        fs.closeSync(fd);
+      }
+    } catch {
+      return false; // Vanished, or not a regular file.
+    }
+  }
+
+  /** Says again which virtual names there are: `.primary` comes and goes with the primary. */
+  announceNames(): void {
+    this.#namesChanged();
+  }
+
+  #namesChanged(): void {
+    const names = new Set<string>([".lag", ".primary"]);
+    for (const [name, { database }] of this.#databases) if (!database.deleted) names.add(`${name}-pos`);
+    this.#options.host.setVirtualNames(names);
+  }
+
+  // Roles.
+
+  /** This node writes from now on, in this epoch. `live`: applications may have databases open (an engine was restarted under them). */
+  async becomePrimary(epoch: number, options: { live: boolean }): Promise<void> {
+    this.#role = "primary";
+    this.#epoch = epoch;
+    for (const entry of this.#databases.values()) {
+      entry.follower?.close();
+      entry.follower = undefined;
+      this.#startPrimary(entry, options.live);
+    }
+    this.#namesChanged();
+  }
+
+  #startPrimary(entry: StoredDatabase, live: boolean): void {
+    const { database } = entry;
+    if (entry.primary !== undefined) return;
+    database.enterEpoch(this.#epoch);
+    if (!fs.existsSync(database.paths.database)) {
+      // The log says there is a database but its file is gone: deleted while nobody looked.
+      if (!database.deleted) database.recordDeletion();
+      return;
+    }
+    // A wal-index is a cache that any SQLite rebuilds; one that was left behind may be older than the WAL.
+    if (!live) files.unlink("store:shm", database.paths.shm);
+    const primary = new Primary(database, (message, error) => this.report(message, error));
+    entry.primary = primary;
+    primary.resume();
+    this.#clock.add(primary);
+    const first = database.position.txid === 0 || database.deleted ? "a database that has no log yet" : undefined;
+    const reason = database.distrust ?? first;
+    primary.flush().then(() => (reason === undefined ? primary.checkFile() : primary.diff(reason))).catch((error: unknown) => this.report(`Capture of "${database.name}" failed`, error));
+  }
+
+  /** This node follows from now on: every database gets its fence before applications are served. */
+  async becomeFollower(options: { live: boolean }): Promise<void> {
+    this.#role = "follower";
+    for (const entry of this.#databases.values()) {
+      await entry.primary?.flush();
+      entry.primary?.close();
+      this.#clock.remove(entry.database.name);
+      entry.primary = undefined;
+      await this.#startFollower(entry, options.live);
+    }
+    this.#namesChanged();
+  }
+
+  async #startFollower(entry: StoredDatabase, live: boolean): Promise<Follower> {
+    entry.follower = new Follower(entry.database, this.#options.host);
+    // A database that was never replicated from anywhere has no position: it is left alone until the primary sends one of its name.
+    if (entry.database.position.txid > 0 || entry.database.pendingInstall !== undefined) await entry.follower.attach({ live });
+    return entry.follower;
+  }
+
+  /** The follower's side of a database that the primary has told of, made when it is not known yet. */
+  async followerOf(name: string): Promise<Follower> {
+    const entry = this.#load(name);
+    return entry.follower ?? (await this.#startFollower(entry, false));
+  }
+
+  /** Where what belongs to a database of this name is kept, known or not. */
+  logFolder(name: string): string {
+    return databasePaths(this.#options.dataDir, name).log;
+  }
+
+  /** The primary's side of a database; throws DATABASE_NOT_FOUND. */
+  primaryOf(name: string): Primary {
+    const primary = this.#databases.get(name)?.primary;
+    if (primary === undefined) throw new AppError("DATABASE_NOT_FOUND", [name]);
+    return primary;
+  }
+
+  /** Everything that is committed now is in the log when this resolves. */
+  async flushAll(names: readonly string[] = []): Promise<void> {
+    if (this.#role !== "primary") return;
+    const wanted = names.length > 0 ? names.map((name) => this.#databases.get(name)) : [...this.#databases.values()];
+    await Promise.all(wanted.map((entry) => entry?.primary?.flush()));
+  }
+
+  /** Makes the database file at `source` the database `name`, as one transaction. Only on the primary. */
+  async import(name: string, source: string): Promise<Database> {
+    if (this.#role !== "primary") throw new AppError("NOT_PRIMARY", [name, this.#options.host.primaryName() ?? "a primary that is not known now"]);
+    if (!this.#options.replicates(name)) throw new AppError("NOT_A_DATABASE", [name, "the configuration keeps databases of this name on one node; copy the file into the mount instead"]);
+    if (name === "" || name.startsWith("/") || name.split("/").some((part) => part === "" || part === "." || part === "..") || splitCompanion(name).companion !== undefined) {
+      throw new AppError("NOT_A_DATABASE", [name, "it is no name of a database below the mount"]);
+    }
+    for (const suffix of ["-wal", "-journal"]) {
+      if ((files.sizeOf(`${source}${suffix}`) ?? 0) > 0) throw new AppError("NOT_A_DATABASE", [source, `there is a ${source}${suffix} beside it: close the programs that use it, or make a copy with ".backup"`]);
+    }
+    const staging = join(this.#options.dataDir, `import-${process.pid}-${Date.now()}.part`);
+    try {
+      const copied = await copyDatabase(source, staging);
+      const entry = this.#load(name);
+      const { database } = entry;
+      const place = (): void => {
+        entry.primary?.close();
+        fs.mkdirSync(dirname(database.paths.database), { recursive: true });
+        for (const path of [database.paths.wal, database.paths.shm, database.paths.journal]) files.unlink("import:place", path);
+        files.rename("import:place", staging, database.paths.database);
+        for (const suffix of ["", "-wal", "-shm", "-journal"]) this.#options.host.invalidateEntry(`${name}${suffix}`);
+      };
+      if (entry.primary === undefined) {
+        database.enterEpoch(this.#epoch);
+        place();
+        await database.recordImport(copied);
+        this.#startPrimary(entry, true);
+      } else {
+        const { primary } = entry;
+        await primary.turn.run(async () => {
+          await primary.flushHeld();
+          place();
+          primary.wal.forget("wal");
+          primary.wal.forget("shm");
+          await database.recordImport(copied);
+          primary.noteFile();
+        });
+        this.#clock.renew(name);
+      }
+      this.#namesChanged();
+      return database;
+    } finally {
+      fs.rmSync(staging, { force: true });
+    }
+  }
+
+  // MountHooks: what applications do.
+
+  /** The database that a path belongs to, by itself or as companion. */
+  #owner(path: string): { entry: StoredDatabase | undefined; base: string; companion: string | undefined } {
+    const own = this.#databases.get(path);
+    if (own !== undefined) return { entry: own, base: path, companion: undefined };
+    const { base, companion } = splitCompanion(path);
+    return { entry: companion === undefined ? undefined : this.#databases.get(base), base, companion };
+  }
+
+  #refuseOnFollower(path: string): void {
+    if (this.#role === "primary") return;
+    const { entry, base } = this.#owner(path);
+    if (entry?.follower?.replica === undefined) return;
+    throw new AppError("NOT_PRIMARY", [base, this.#options.host.primaryName() ?? "a primary that is not known now"]);
+  }
+
+  beforeTruncate(path: string, size: number): void | Promise<void> {
+    this.#refuseOnFollower(path);
+    const { entry, companion } = this.#owner(path);
+    const primary = entry?.primary;
+    if (primary === undefined || companion === "-shm") return;
+    if (companion === "-journal") return size === 0 ? primary.journalEnds() : undefined;
+    // SQLite never empties a database that has pages: this is a program that rewrites it, and its last close is the next point to look.
+    if (companion === undefined && size === 0 && entry!.database.sums.pageCount > 0) primary.rawWriting = true;
+    return primary.flush();
+  }
+
+  afterTruncate(_path: string, _size: number): void {}
+
+  beforeUnlink(path: string): void | Promise<void> {
+    this.#refuseOnFollower(path);
+    const { entry, companion } = this.#owner(path);
+    const primary = entry?.primary;
+    if (primary === undefined || companion === "-shm") return;
+    return companion === "-journal" ? primary.journalEnds() : primary.flush();
+  }
+
+  afterUnlink(path: string): void {
+    this.#stopWatchingNewborn(path);
+    const { entry, companion } = this.#owner(path);
+    if (entry?.primary === undefined) return;
+    if (companion === "-wal") entry.primary.wal.forget("wal");
+    else if (companion === "-shm") entry.primary.wal.forget("shm");
+    else if (companion === undefined) this.#ended(entry);
+  }
+
+  #ended(entry: StoredDatabase): void {
+    this.#clock.remove(entry.database.name);
+    entry.primary?.close();
+    entry.primary = undefined;
+    entry.database.recordDeletion();
+    this.#namesChanged();
+  }
+
+  async beforeRename(from: string, to: string): Promise<void> {
+    this.#refuseOnFollower(from);
+    this.#refuseOnFollower(to);
+    for (const path of [from, to]) await this.#owner(path).entry?.primary?.flush();
+  }
+
+  afterRename(from: string, to: string): void {
+    if (this.#role !== "primary") return;
+    const source = this.#owner(from);
+    if (source.companion === undefined && source.entry !== undefined) this.#ended(source.entry);
+    else if (source.companion === "-wal") source.entry?.primary?.wal.forget("wal");
+    // A folder may hold databases.
+    for (const [name, entry] of this.#databases) if (name.startsWith(`${from}/`) && !entry.database.deleted) this.#ended(entry);
+    const target = databasePaths(this.#options.dataDir, to).database;
+    if (fs.statSync(target, { throwIfNoEntry: false })?.isDirectory() === true) {
+      for (const name of this.#filesBelow(to)) this.#wasWritten(name);
+    } else {
+      this.#wasWritten(to);
+    }
+  }
+
+  beforeCreate(path: string): void {
+    const { base, companion } = splitCompanion(path);
+    if (this.#role === "primary" || companion === undefined || !this.#options.replicates(base)) return;
+    // A transaction begins on a database that only the primary may write; one that does not exist anywhere cannot begin here either.
+    if (companion === "-journal" || this.#databases.get(base)?.follower?.replica === undefined) {
+      if (companion === "-journal" || companion === "-wal") throw new AppError("NOT_PRIMARY", [base, this.#options.host.primaryName() ?? "a primary that is not known now"]);
+    }
+  }
+
+  afterCreate(path: string): void {
+    if (this.#role !== "primary") return;
+    const { base, companion } = splitCompanion(path);
+    if (companion === undefined) return this.#watchNewborn(path);
+    if (fs.existsSync(databasePaths(this.#options.dataDir, base).database)) {
+      this.#discover(base, true);
+      if (companion === "-wal") this.#clock.renew(base);
+    }
+  }
+
+  /** Begins to capture a database. `fromScratch`: its first transaction is just about to come, so there is nothing to read yet. */
+  #discover(name: string, fromScratch: boolean): Primary | undefined {
+    if (!this.#options.replicates(name)) return undefined;
+    this.#stopWatchingNewborn(name);
+    const entry = this.#load(name);
+    if (entry.primary !== undefined) return entry.primary;
+    const { database } = entry;
+    database.enterEpoch(this.#epoch);
+    const primary = new Primary(database, (message, error) => this.report(message, error));
+    entry.primary = primary;
+    this.#clock.add(primary);
+    if (!fromScratch || database.sizes().databaseBytes > 0) primary.diff("a database that appeared").catch((error: unknown) => this.report(`Capture of "${name}" failed`, error));
+    this.#namesChanged();
+    return primary;
+  }
+
+  #watchNewborn(path: string): void {
+    if (this.#newborn.size >= 256 || !this.#options.replicates(path)) return;
+    try {
+      const target = databasePaths(this.#options.dataDir, path).database;
+      const watcher = fs.watch(target, { persistent: false }, () => {
+        if (!fs.existsSync(target)) this.#stopWatchingNewborn(path);
+        else if (this.#looksLikeDatabase(path) && !this.#rawWriters.has(path)) this.#discover(path, false);
+      });
+      watcher.on("error", () => this.#stopWatchingNewborn(path));
+      this.#newborn.set(path, watcher);
+    } catch {
+      return; // Gone again already.
+    }
+  }
+
+  #stopWatchingNewborn(path: string): void {
+    this.#newborn.get(path)?.close();
+    this.#newborn.delete(path);
+  }
+
+  /** Files that are being written by a program that is not SQLite: looked at when it is done. */
+  readonly #rawWriters = new Set<string>();
+
+  beforeRawWrite(path: string): void {
+    this.#rawWriters.add(path);
+    const { entry, companion } = this.#owner(path);
+    if (companion === undefined && entry?.primary !== undefined) entry.primary.rawWriting = true;
+  }
+
+  afterRawWrite(path: string): void {
+    this.#rawWriters.delete(path);
+    if (this.#role === "primary") this.#wasWritten(path);
+  }
+
+  /** A whole file has come into being under this name, past SQLite. */
+  #wasWritten(path: string): void {
+    const { entry, companion } = this.#owner(path);
+    if (companion !== undefined) return;
+    if (entry?.primary !== undefined) {
+      entry.primary.rawWriting = false;
+      entry.primary.diff("written past SQLite").catch((error: unknown) => this.report(`Capture of "${path}" failed`, error));
+      this.#clock.renew(path);
+    } else if (this.#looksLikeDatabase(path)) {
+      this.#discover(path, false);
+    }
+  }
+
+  afterLastClose(path: string): void {
+    if (this.#role !== "primary") return;
+    const { entry, companion } = this.#owner(path);
+    if (companion !== undefined) return;
+    if (entry?.primary !== undefined) entry.primary.checkFile().catch((error: unknown) => this.report(`Look at "${path}" failed`, error));
+    else if (this.#looksLikeDatabase(path)) this.#discover(path, false);
+  }
+
+  journalZeroed(path: string, header: Buffer | undefined): void | Promise<void> {
+    const { entry, companion } = this.#owner(path);
+    if (companion !== "-journal" || entry?.primary === undefined) return;
+    return header === undefined ? entry.primary.diff("a persistent journal was zeroed whose pages are not known", { journalEnds: true }) : entry.primary.journalEnds(header);
+  }
+
+  readVirtual(path: string): Buffer | undefined | Promise<Buffer | undefined> {
+    if (path === ".primary") {
+      const name = this.#options.host.primaryName();
+      return name === undefined ? undefined : Buffer.from(`${name}\n`);
+    }
+    if (path === ".lag") return Buffer.from(`${this.#role === "primary" ? 0 : (this.#options.host.lagMs() ?? -1)}\n`);
+    const entry = path.endsWith("-pos") ? this.#databases.get(path.slice(0, -4)) : undefined;
+    if (entry === undefined || entry.database.deleted) return undefined;
+    const text = (): Buffer => Buffer.from(`${formatPosition(entry.database.position)}\n`);
+    return entry.primary === undefined ? text() : entry.primary.flush().then(text);
+  }
+
+  report(message: string, error: unknown): void {
+    this.#options.host.report(message, error);
+  }
+
+  // Keeping order.
+
+  /** Keeps the log of a database from `txid` on until the returned call. */
+  pin(name: string, txid: number): () => void {
+    const pins = this.#pins.get(name) ?? new Map<symbol, number>();
+    this.#pins.set(name, pins);
+    const key = Symbol(name);
+    pins.set(key, txid);
+    return () => pins.delete(key);
+  }
+
+  /** Sidecars, retention, one step of compaction: every few seconds. True when there is more to merge at once. */
+  maintain(nowMs: number): boolean {
+    let again = false;
+    for (const [name, { database }] of this.#databases) {
+      try {
+        if (database.sidecarTxid !== database.position.txid) database.saveSidecar();
+        const pinned = Math.min(...(this.#pins.get(name)?.values() ?? []), Infinity);
+        database.log.retain({ nowMs, durationMs: this.#options.retention.durationMs, bytes: this.#options.retention.bytes, keepFrom: Math.min(database.sidecarTxid + 1, pinned) });
+        if (compactLog(database.log, Math.min(database.sidecarTxid, pinned - 1)) > 0) again = true;
+      } catch (error) {
+        this.report(`Maintenance of "${name}" failed and is tried again`, error);
+      }
+    }
+    return again;
+  }
+
+  /** Last capture and a clean mark, when no application writes any more. */
+  async close(options: { clean: boolean }): Promise<void> {
+    if (options.clean) await this.flushAll().catch((error: unknown) => this.report("The last capture failed", error));
+    this.#clock.close();
+    for (const watcher of this.#newborn.values()) watcher.close();
+    for (const entry of this.#databases.values()) {
+      entry.primary?.close();
+      entry.follower?.close();
+      entry.database.close(options.clean);
+    }
+  }
+}

@@ -1,0 +1,318 @@
+/**
+ * The transaction log of one database: LTX files in its log folder, oldest first.
+ *
+ * Always holds: entries do not overlap and each begins where the one before it ended, or after a break (a transaction whose pages are not in
+ * the log because they were too many: an import, a diff of a large database). A break is where a follower takes a snapshot. A file that
+ * cannot be read is moved to `aside/`, never deleted. The newest entries stay in memory, up to a bound, so that a follower that keeps up costs no read.
+ */
+import fs from "node:fs";
+import { join } from "node:path";
+import { files } from "../io/files.ts";
+import { decodeLtx, decodeLtxFile, readLtxHeader, type DecodedLtx, type OnPage } from "../ltx/decoder.ts";
+import type { LtxHeader } from "../ltx/header.ts";
+import { ltxFileName, parseLtxFileName } from "../ltx/file-name.ts";
+import { LOG_MEMORY_BYTES_MAX, LOG_RECENT_BYTES_MAX } from "../core/limits.ts";
+
+export interface LogEntry {
+  readonly min: number;
+  readonly max: number;
+  readonly size: number;
+  /** When the entry was written, ms since the epoch: what retention by age looks at. */
+  readonly writtenMs: number;
+}
+
+export class TxLog {
+  readonly folder: string;
+  readonly #aside: (path: string, reason: string) => void;
+  #entries: LogEntry[] = [];
+  #bytes = 0;
+  readonly #recent = new Map<number, Buffer>();
+  #recentBytes = 0;
+
+  constructor(folder: string, aside: (path: string, reason: string) => void) {
+    this.folder = folder;
+    this.#aside = aside;
+  }
+
+  /** Reads the folder. The newest file is verified (a crash may have left it half written); an unusable one is set aside. */
+  open(): void {
+    files.mkdir("log:folder", this.folder);
+    const found: LogEntry[] = [];
+    for (const name of fs.readdirSync(this.folder)) {
+      const range = parseLtxFileName(name);
+      if (range === undefined) continue;
+      const stat = fs.statSync(join(this.folder, name));
+      found.push({ min: range.minTxid, max: range.maxTxid, size: stat.size, writtenMs: stat.mtimeMs });
+    }
+    found.sort((a, b) => a.min - b.min || a.max - b.max);
+    // Compaction that was cut short may leave a merged file beside its parts: the wider file wins, the parts go.
+    const entries: LogEntry[] = [];
+    for (const entry of found) {
+      const last = entries.at(-1);
+      if (last !== undefined && entry.max <= last.max) {
+        files.unlink("log:open", this.#path(entry));
+        continue;
+      }
+      while (entries.length > 0 && entries.at(-1)!.min >= entry.min) files.unlink("log:open", this.#path(entries.pop()!));
+      entries.push(entry);
+    }
+    while (entries.length > 0) {
+      const newest = entries.at(-1)!;
+      const reason = this.#whyUnusable(newest);
+      if (reason === undefined) break;
+      this.#aside(this.#path(newest), reason);
+      entries.pop();
+    }
+    this.#entries = entries;
+    this.#bytes = entries.reduce((sum, entry) => sum + entry.size, 0);
+  }
+
+  #whyUnusable(entry: LogEntry): string | undefined {
+    try {
+      this.decode(entry);
+      return undefined;
+    } catch (error) {
+      return (error as Error).message;
+    }
+  }
+
+  get entries(): readonly LogEntry[] {
+    return this.#entries;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get newest(): LogEntry | undefined {
+    return this.#entries.at(-1);
+  }
+
+  #path(entry: { min: number; max: number }): string {
+    return join(this.folder, ltxFileName(entry.min, entry.max));
+  }
+
+  /** Writes one transaction file. On failure nothing is left behind. */
+  append(min: number, max: number, content: Buffer): LogEntry {
+    const path = this.#path({ min, max });
+    const fd = files.open("log:open", path, "w", 0o600);
+    try {
+      files.write("log:write", fd, content, 0, content.length, 0);
+    } catch (error) {
+      fs.closeSync(fd);
+      fs.rmSync(path, { force: true });
+      throw error;
+    }
+    fs.closeSync(fd);
+    return this.#added({ min, max, size: content.length, writtenMs: Date.now() }, content);
+  }
+
+  /** Begins a transaction file that is too big for memory: a name to write to, and the call that makes it an entry. */
+  begin(min: number, max: number): { path: string; commit(): LogEntry; abandon(): void } {
+    const path = join(this.folder, `${ltxFileName(min, max)}.part`);
+    return {
+      path,
+      commit: () => {
+        files.rename("log:commit", path, this.#path({ min, max }));
+        return this.#added({ min, max, size: fs.statSync(this.#path({ min, max })).size, writtenMs: Date.now() }, undefined);
+      },
+      abandon: () => files.unlink("log:abandon", path),
+    };
+  }
+
+  #added(entry: LogEntry, content: Buffer | undefined): LogEntry {
+    this.#entries.push(entry);
+    this.#bytes += entry.size;
+    if (content !== undefined && content.length <= LOG_RECENT_BYTES_MAX / 4) {
+      this.#recent.set(entry.min, content);
+      this.#recentBytes += content.length;
+      for (const [min, old] of this.#recent) {
+        if (this.#recentBytes <= LOG_RECENT_BYTES_MAX) break;
+        this.#recent.delete(min);
+        this.#recentBytes -= old.length;
+      }
+    }
+    return entry;
+  }
+
+  /** The entry that holds transaction `txid`, or undefined when the log does not reach back that far (or there is a break). */
+  entryAt(txid: number): LogEntry | undefined {
+    let low = 0;
+    let high = this.#entries.length - 1;
+    while (low <= high) {
+      const middle = (low + high) >> 1;
+      const entry = this.#entries[middle]!;
+      if (txid < entry.min) high = middle - 1;
+      else if (txid > entry.max) low = middle + 1;
+      else return entry;
+    }
+    return undefined;
+  }
+
+  /** Whether every transaction from `from` to the newest entry's end is here. */
+  coversFrom(from: number): boolean {
+    let entry = this.entryAt(from);
+    if (entry === undefined) return false;
+    for (let index = this.#entries.indexOf(entry) + 1; index < this.#entries.length; index++) {
+      const next = this.#entries[index]!;
+      if (next.min !== entry.max + 1) return false;
+      entry = next;
+    }
+    return true;
+  }
+
+  /** The bytes of an entry, from memory when it is recent. */
+  read(entry: LogEntry): Buffer {
+    const recent = this.#recent.get(entry.min);
+    if (recent !== undefined && recent.length === entry.size) return recent;
+    return fs.readFileSync(this.#path(entry));
+  }
+
+  /** Verifies an entry and hands out its pages; big ones are read in pieces. */
+  decode(entry: LogEntry, onPage?: OnPage): DecodedLtx {
+    if (entry.size <= LOG_MEMORY_BYTES_MAX) return decodeLtx(this.read(entry), onPage);
+    const fd = this.openEntry(entry);
+    try {
+      return decodeLtxFile((buffer, offset) => files.read("log:read", fd, buffer, 0, buffer.length, offset), entry.size, onPage);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  /** Opens an entry's file for reading in pieces; the caller closes the descriptor. It stays readable when retention removes the name. */
+  openEntry(entry: LogEntry): number {
+    return files.open("log:read", this.#path(entry), "r");
+  }
+
+  header(entry: LogEntry): LtxHeader {
+    const bytes = Buffer.alloc(100);
+    const fd = this.openEntry(entry);
+    try {
+      files.read("log:read", fd, bytes, 0, 100, 0);
+    } finally {
+      fs.closeSync(fd);
+    }
+    return readLtxHeader(bytes);
+  }
+
+  /** Removes the oldest entries that retention no longer wants; never one at or after `keepFrom`, never the newest. */
+  retain(options: { nowMs: number; durationMs: number; bytes: number; keepFrom: number }): number {
+    let removed = 0;
+    while (this.#entries.length > 1) {
+      const oldest = this.#entries[0]!;
+      const tooOld = options.nowMs - oldest.writtenMs > options.durationMs;
+      if ((!tooOld && this.#bytes <= options.bytes) || oldest.max >= options.keepFrom) break;
+      this.#entries.shift();
+      this.#forget(oldest);
+      removed++;
+    }
+    return removed;
+  }
+
+  #forget(entry: LogEntry): void {
+    files.unlink("log:retain", this.#path(entry));
+    this.#bytes -= entry.size;
+    this.#forgetRecent(entry);
+  }
+
+  #forgetRecent(entry: LogEntry): void {
+    const recent = this.#recent.get(entry.min);
+    if (recent === undefined) return;
+    this.#recent.delete(entry.min);
+    this.#recentBytes -= recent.length;
+  }
+
+  /**
+   * Replaces consecutive entries by one merged file, which `write` has put at the given temporary path. The merged file takes its name
+   * before the parts go, so a crash leaves either all parts or the merged file with some parts, which open() removes.
+   */
+  replaceRun(first: number, count: number, mergedPath: string): void {
+    const parts = this.#entries.slice(first, first + count);
+    const merged = { min: parts[0]!.min, max: parts.at(-1)!.max };
+    const size = fs.statSync(mergedPath).size;
+    files.rename("log:compact", mergedPath, this.#path(merged));
+    for (const part of parts) {
+      if (part.min !== merged.min || part.max !== merged.max) files.unlink("log:compact", this.#path(part));
+      this.#forgetRecent(part);
+      this.#bytes -= part.size;
+    }
+    this.#entries.splice(first, count, { ...merged, size, writtenMs: parts.at(-1)!.writtenMs });
+    this.#bytes += size;
+  }
+
+  pathOf(entry: { min: number; max: number }): string {
+    return this.#path(entry);
+  }
+
+  /**
+   * Removes the entries that a received file from `min` on holds too (the primary had merged them). What lies before stays if it joins; an
+   * entry across the border would leave the log with an overlap, so then the older part goes, as by retention.
+   */
+  supersede(min: number): void {
+    while (this.#entries.length > 0 && this.#entries.at(-1)!.min >= min) this.#forget(this.#entries.pop()!);
+    if ((this.#entries.at(-1)?.max ?? 0) >= min) while (this.#entries.length > 0) this.#forget(this.#entries.pop()!);
+  }
+
+  /** Drops everything, setting the files aside: after a snapshot the old history no longer leads to the present. */
+  reset(reason: string): void {
+    for (const entry of this.#entries) this.#aside(this.#path(entry), reason);
+    this.#entries = [];
+    this.#bytes = 0;
+    this.#recent.clear();
+    this.#recentBytes = 0;
+  }
+}
+
+/** Takes an encoder's output: in memory while it is small, in a file of the log folder once it is not. */
+export class LogOutput {
+  readonly #log: TxLog;
+  readonly #min: number;
+  readonly #max: number;
+  #chunks: Buffer[] = [];
+  #bytes = 0;
+  #part: { fd: number; written: number; commit(): LogEntry; abandon(): void } | undefined;
+
+  constructor(log: TxLog, min: number, max: number) {
+    this.#log = log;
+    this.#min = min;
+    this.#max = max;
+  }
+
+  add(chunk: Buffer): void {
+    this.#chunks.push(Buffer.from(chunk));
+    this.#bytes += chunk.length;
+    if (this.#bytes > LOG_MEMORY_BYTES_MAX) this.#spill();
+  }
+
+  #spill(): void {
+    if (this.#part === undefined) {
+      const { path, commit, abandon } = this.#log.begin(this.#min, this.#max);
+      this.#part = { fd: files.open("log:open", path, "w", 0o600), written: 0, commit, abandon };
+    }
+    for (const chunk of this.#chunks) {
+      files.write("log:write", this.#part.fd, chunk, 0, chunk.length, this.#part.written);
+      this.#part.written += chunk.length;
+    }
+    this.#chunks = [];
+    this.#bytes = 0;
+  }
+
+  /** Makes it an entry of the log. */
+  commit(): LogEntry {
+    if (this.#part === undefined) return this.#log.append(this.#min, this.#max, this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks));
+    this.#spill();
+    const part = this.#part;
+    fs.closeSync(part.fd);
+    this.#part = undefined;
+    return part.commit();
+  }
+
+  /** Leaves nothing behind; without effect after commit. */
+  abandon(): void {
+    this.#chunks = [];
+    if (this.#part === undefined) return;
+    fs.closeSync(this.#part.fd);
+    this.#part.abandon();
+    this.#part = undefined;
+  }
+}

@@ -1,0 +1,90 @@
+/**
+ * The proxy's own answers: one row each, with status and sentence.
+ *
+ * Always holds: an answer is plain text, says what happened in one sentence, carries the request id, and is never cached. None of them means that
+ * the application ran, except those that say so.
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { discardRest } from "./body.ts";
+import { SLUICE_REFUSED, SLUICE_REQUEST_ID } from "./headers.ts";
+import type { Limits } from "./limits.ts";
+
+interface AnswerRow {
+  readonly status: number;
+  readonly sentence: string;
+  /** Seconds after which trying again makes sense. */
+  readonly retryAfter?: number;
+}
+
+export const ANSWERS = {
+  INVALID: { status: 400, sentence: "The request cannot be understood." },
+  AMBIGUOUS_PATH: { status: 400, sentence: "The path can be read in two ways that fall under different rules." },
+  BODY_SLOW: { status: 408, sentence: "The request body did not arrive in time." },
+  HEAD_SLOW: { status: 408, sentence: "The request did not arrive in time." },
+  BODY_LARGE: { status: 413, sentence: "The request body is larger than this node accepts." },
+  HEAD_LARGE: { status: 431, sentence: "The request line and header fields are larger than this node accepts." },
+  EXPECTATION: { status: 417, sentence: "The only expectation that is understood is 100-continue." },
+  NOT_IMPLEMENTED: { status: 501, sentence: "This node does not pass on protocol upgrades or tunnels." },
+  TARGET_DOWN: { status: 502, sentence: "The application on this node does not accept connections." },
+  TARGET_BROKE: { status: 502, sentence: "The application broke off before it answered; whether it acted on the request is not known." },
+  PRIMARY_BROKE: { status: 502, sentence: "The primary broke off before it answered; whether it acted on the request is not known." },
+  PRIMARY_DOWN: { status: 503, sentence: "The primary does not accept connections; the request was not sent.", retryAfter: 2 },
+  NO_PRIMARY: { status: 503, sentence: "No primary is known at the moment; the request was not executed.", retryAfter: 2 },
+  NO_ROLE: { status: 503, sentence: "This node does not know its role at the moment; the request was not executed.", retryAfter: 2 },
+  NOT_PRIMARY: { status: 503, sentence: "This node is not the primary; the request was not executed.", retryAfter: 1 },
+  STOPPING: { status: 503, sentence: "This node is stopping; the request was not executed.", retryAfter: 2 },
+  TARGET_SLOW: { status: 504, sentence: "The application did not answer in time." },
+  PRIMARY_SLOW: { status: 504, sentence: "The primary did not answer in time." },
+  INTERNAL: { status: 500, sentence: "The proxy failed to handle the request." },
+} as const satisfies Record<string, AnswerRow>;
+
+export type AnswerCode = keyof typeof ANSWERS;
+
+export interface AnswerOptions {
+  readonly id: string;
+  /** Replaces the row's sentence and status where more is known. */
+  readonly sentence?: string;
+  readonly status?: number;
+  /** Says that the connection ends: the client waits for "100 Continue" and may or may not send the body now. */
+  readonly close?: boolean;
+}
+
+/** Sends an answer and takes care of what the client still sends. Does nothing when a head has gone out already. */
+export function answer(request: IncomingMessage, response: ServerResponse, limits: Limits, code: AnswerCode, options: AnswerOptions): void {
+  if (response.headersSent || response.destroyed) return;
+  const row: AnswerRow = ANSWERS[code];
+  const body = answerText(code, options);
+  const fields = [
+    "Content-Type", "text/plain; charset=utf-8", "Content-Length", String(Buffer.byteLength(body)), "Cache-Control", "no-store",
+    SLUICE_REQUEST_ID, options.id,
+  ];
+  if (row.retryAfter !== undefined) fields.push("Retry-After", String(row.retryAfter));
+  if (code === "NOT_PRIMARY") fields.push(SLUICE_REFUSED, "not-primary");
+  if (options.close === true) response.shouldKeepAlive = false;
+  response.writeHead(options.status ?? row.status, fields);
+  response.end(request.method === "HEAD" ? undefined : body);
+  discardRest(request, limits);
+}
+
+/** The same on a bare socket, where there is no response object; the connection ends with it. */
+export function answerSocket(socket: Socket, code: AnswerCode, options: AnswerOptions): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const { status } = ANSWERS[code];
+  const body = answerText(code, options);
+  socket.end(
+    `HTTP/1.1 ${status} ${REASON_PHRASES[status] ?? "Error"}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\n`
+    + `Cache-Control: no-store\r\nConnection: close\r\n${SLUICE_REQUEST_ID}: ${options.id}\r\n\r\n${body}`,
+  );
+}
+
+function answerText(code: AnswerCode, options: AnswerOptions): string {
+  return `${options.sentence ?? ANSWERS[code].sentence}\nRequest ${options.id}\n`;
+}
+
+const REASON_PHRASES: Readonly<Record<number, string>> = {
+  400: "Bad Request", 408: "Request Timeout", 413: "Payload Too Large", 431: "Request Header Fields Too Large", 501: "Not Implemented",
+};

@@ -1,0 +1,117 @@
+/**
+ * What the guardian tells the proxy, as JSON in the environment variable SLUICE_PROXY_CONFIG, and what the proxy tells the guardian over IPC.
+ *
+ * Always holds: the operator's file has been checked by the node; what arrives here wrong is a fault between the two processes, and is
+ * reported by the name of its key.
+ */
+import { AppError } from "../proto/errors.ts";
+import { DEFAULT_LIMITS, LIMIT_ORDER, type Limits } from "./limits.ts";
+import type { MetricsSnapshot } from "./metrics.ts";
+import type { PathRule } from "./rules.ts";
+
+export const CONFIG_VARIABLE = "SLUICE_PROXY_CONFIG";
+
+export interface ProxyConfig {
+  /** `host:port`; port 0 takes a free one, which the "listening" message names. */
+  readonly listen: string;
+  /** Where other nodes reach this proxy; only shown. */
+  readonly advertise: string | undefined;
+  /** Origin of the application, `http://host:port`. */
+  readonly target: string;
+  readonly maxLagMs: number;
+  readonly rules: readonly PathRule[];
+  /** Path of the engine's unix socket. */
+  readonly engineSocket: string;
+  readonly node: { readonly name: string };
+  readonly log: { readonly level: string; readonly format: "json" | "pretty" };
+  readonly limits: Limits;
+}
+
+/** Messages to the guardian. */
+export type ProxyMessage =
+  | { readonly type: "listening"; readonly address: string }
+  | { readonly type: "fatal"; readonly message: string; readonly hint: string }
+  | { readonly type: "metrics"; readonly metrics: MetricsSnapshot };
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** Reads the JSON text; CONFIG_INVALID names the first key that is wrong. */
+export function parseConfig(text: string | undefined): ProxyConfig {
+  if (text === undefined) throw invalid("it is not set; the proxy is started by `sluice mount`");
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw invalid(`it is not JSON: ${(error as Error).message}`);
+  }
+  const fields = record(json, "the document");
+  const log = record(fields["log"] ?? {}, "log");
+  return {
+    listen: string(fields, "listen"),
+    advertise: fields["advertise"] === undefined ? undefined : string(fields, "advertise"),
+    target: origin(string(fields, "target")),
+    maxLagMs: count(fields, "maxLagMs"),
+    rules: rules(fields["rules"] ?? []),
+    engineSocket: string(fields, "engineSocket"),
+    node: { name: string(record(fields["node"], "node"), "name") },
+    log: { level: typeof log["level"] === "string" ? log["level"] : "info", format: log["format"] === "pretty" ? "pretty" : "json" },
+    limits: limits(record(fields["limits"] ?? {}, "limits")),
+  };
+}
+
+/** Splits `host:port` or `[v6]:port`. */
+export function hostAndPort(address: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(address);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) throw invalid(`"${address}" is not host:port`);
+  return { host: match[1] ?? match[2] ?? "", port };
+}
+
+function invalid(reason: string): AppError {
+  return new AppError("CONFIG_INVALID", [CONFIG_VARIABLE, reason]);
+}
+
+function record(value: unknown, name: string): Fields {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid(`${name} is not an object`);
+  return value as Fields;
+}
+
+function string(fields: Fields, key: string): string {
+  const value = fields[key];
+  if (typeof value !== "string" || value === "") throw invalid(`${key} is not a text`);
+  return value;
+}
+
+function count(fields: Fields, key: string): number {
+  const value = fields[key];
+  if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0) throw invalid(`${key} is not a whole number from 0`);
+  return value;
+}
+
+function origin(target: string): string {
+  const text = target.includes("://") ? target : `http://${target}`;
+  if (!URL.canParse(text)) throw invalid(`target "${target}" is not host:port`);
+  return new URL(text).origin;
+}
+
+function rules(value: unknown): PathRule[] {
+  if (!Array.isArray(value)) throw invalid("rules is not a list");
+  return value.map((item: unknown, index) => {
+    const rule = record(item, `rules[${index}]`);
+    const to = rule["to"];
+    if (to !== "local" && to !== "primary") throw invalid(`rules[${index}].to is neither "local" nor "primary"`);
+    return { path: string(rule, "path"), to };
+  });
+}
+
+function limits(fields: Fields): Limits {
+  const result = { ...DEFAULT_LIMITS };
+  for (const key of Object.keys(fields)) {
+    if (!(key in result)) throw invalid(`limits.${key} is not known`);
+    result[key as keyof Limits] = count(fields, key);
+  }
+  for (const [smaller, larger, reason] of LIMIT_ORDER) {
+    if (result[smaller] > result[larger]) throw invalid(`limits.${smaller} is larger than limits.${larger}, but ${reason}`);
+  }
+  return result;
+}

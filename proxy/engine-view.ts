@@ -1,0 +1,226 @@
+/**
+ * What the proxy knows about its node: role, primary and positions, from the engine over its unix socket.
+ *
+ * Always holds: `state()` is what the engine said last, and undefined while there is no engine to ask; the stream is opened again for as long as
+ * the view lives. Nothing here throws because the engine is away: it restarts in under a second, and requests can wait that long.
+ */
+import * as grpc from "@grpc/grpc-js";
+import { AppError } from "../proto/errors.ts";
+import { CHANNEL_OPTIONS, ClusterService, type WirePosition } from "../proto/grpc.ts";
+import { NO_MARKS, reachedAll, recentFirst, type Mark, type Marks } from "./positions.ts";
+
+/** Another node, as far as requests are concerned. */
+export interface NodeName {
+  readonly name: string;
+  /** URL of its proxy; empty when it runs none. */
+  readonly proxy: string;
+}
+
+export interface NodeView {
+  readonly self: NodeName;
+  readonly role: "primary" | "follower" | "candidate";
+  readonly epoch: number;
+  readonly primary: NodeName | undefined;
+  /** Positions of every replicated database, most recently changed first. */
+  readonly positions: Marks;
+}
+
+export interface WaitResult {
+  readonly reached: boolean;
+  /** Where the node was when the wait ended. */
+  readonly positions: Marks;
+}
+
+/** What the request handling needs of the engine. */
+export interface EngineView {
+  /** The last known state; undefined while the engine is away. */
+  state(): NodeView | undefined;
+  /** Positions of this node; with `flush`, after everything committed so far is captured. NODE_UNAVAILABLE when the engine does not answer in time. */
+  positions(flush: boolean): Promise<Marks>;
+  /** Resolves when the engine is there and every position is reached, or after `timeoutMs`. Never rejects. */
+  wait(want: Marks, timeoutMs: number): Promise<WaitResult>;
+  close(): void;
+}
+
+interface WireNode { name: string; advertise: string; proxy: string; region: string }
+interface WireState { self: WireNode | null; role: string; epoch: number; primary: WireNode | null; ready: boolean; connected: boolean; positions: WirePosition[] }
+interface WireWait { reached: boolean; positions: WirePosition[] }
+type Callback<T> = (error: grpc.ServiceError | null, value?: T) => void;
+interface ClusterClient extends grpc.Client {
+  watch(request: object, metadata: grpc.Metadata): grpc.ClientReadableStream<WireState>;
+  getPositions(request: { flush: boolean }, options: grpc.CallOptions, done: Callback<{ positions: WirePosition[] }>): void;
+  wait(request: { positions: WirePosition[]; timeoutMs: number }, options: grpc.CallOptions, done: Callback<WireWait>): void;
+}
+
+/** Bounds between two attempts to reach an engine that went away. */
+const RETRY_MS_MIN = 20;
+const RETRY_MS_MAX = 250;
+/** What a call may take beyond the time the engine was told, before the proxy stops believing in an answer. */
+const GRACE_MS = 250;
+const NO_CHECKSUM = Buffer.alloc(8);
+
+export interface EngineViewOptions {
+  /** Path of the unix socket. */
+  readonly socket: string;
+  /** Longest time for one question about positions. */
+  readonly timeoutMs: number;
+  /** Told when the engine comes and goes. */
+  readonly onChange?: (present: boolean) => void;
+}
+
+/** Connects to the engine of this node. The first state arrives later; use `wait` with no positions to await it. */
+export function connectEngine(options: EngineViewOptions): EngineView {
+  return new Connection(options);
+}
+
+class Connection implements EngineView {
+  readonly #options: EngineViewOptions;
+  readonly #client: ClusterClient;
+  #state: NodeView | undefined;
+  #stream: grpc.ClientReadableStream<WireState> | undefined;
+  #retry: NodeJS.Timeout | undefined;
+  #retryMs = RETRY_MS_MIN;
+  #closed = false;
+  readonly #listeners = new Set<() => void>();
+  /** Flushes in flight and waiting; see {@link positions}. */
+  #flushing: Promise<Marks> | undefined;
+  #flushNext: Promise<Marks> | undefined;
+
+  constructor(options: EngineViewOptions) {
+    this.#options = options;
+    this.#client = new ClusterService(`unix:${options.socket}`, grpc.credentials.createInsecure(), {
+      ...CHANNEL_OPTIONS, "grpc.initial_reconnect_backoff_ms": RETRY_MS_MIN, "grpc.max_reconnect_backoff_ms": RETRY_MS_MAX,
+    }) as unknown as ClusterClient;
+    this.#watch();
+  }
+
+  state(): NodeView | undefined {
+    return this.#state;
+  }
+
+  /**
+   * One flush answers every request that was waiting when it began; those that come while it runs share the next one, because theirs may
+   * have been committed after it looked.
+   */
+  positions(flush: boolean): Promise<Marks> {
+    if (!flush) return this.#ask(false);
+    if (this.#flushing === undefined) return (this.#flushing = this.#ask(true).finally(() => (this.#flushing = undefined)));
+    return (this.#flushNext ??= this.#flushing.then(ignore, ignore).then(() => {
+      this.#flushNext = undefined;
+      return this.positions(true);
+    }));
+  }
+
+  async wait(want: Marks, timeoutMs: number): Promise<WaitResult> {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const state = this.#state;
+      if (state !== undefined && reachedAll(state.positions, want)) return { reached: true, positions: state.positions };
+      const leftMs = Math.ceil(deadline - performance.now());
+      if (leftMs <= 0 || this.#closed) return { reached: false, positions: state?.positions ?? NO_MARKS };
+      if (state === undefined) {
+        await this.#changed(leftMs);
+        continue;
+      }
+      try {
+        const answer = await this.#askWait(want, leftMs);
+        return { reached: answer.reached, positions: marksOf(state.positions, answer.positions) };
+      } catch {
+        // The engine went away while it was asked; the watch notices too, and the loop goes on with what it says.
+        await this.#changed(Math.min(leftMs, RETRY_MS_MAX));
+      }
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    this.#stream?.cancel();
+    this.#client.close();
+    this.#tell();
+  }
+
+  #watch(): void {
+    const stream = (this.#stream = this.#client.watch({}, new grpc.Metadata({ waitForReady: true })));
+    let ended = false;
+    const again = (): void => {
+      if (ended || this.#closed) return;
+      ended = true;
+      this.#setState(undefined);
+      this.#retry = setTimeout(() => this.#watch(), this.#retryMs);
+      this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MS_MAX);
+    };
+    stream.on("data", (wire: WireState) => {
+      this.#retryMs = RETRY_MS_MIN;
+      this.#setState(viewOf(this.#state?.positions ?? NO_MARKS, wire));
+    });
+    stream.on("error", again);
+    stream.on("end", again);
+  }
+
+  #setState(state: NodeView | undefined): void {
+    const present = this.#state !== undefined;
+    this.#state = state;
+    if (present !== (state !== undefined)) this.#options.onChange?.(state !== undefined);
+    this.#tell();
+  }
+
+  #tell(): void {
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  /** Resolves at the next change of state, or after `ms`. */
+  #changed(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        this.#listeners.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      this.#listeners.add(done);
+    });
+  }
+
+  #ask(flush: boolean): Promise<Marks> {
+    const { promise, resolve, reject } = Promise.withResolvers<Marks>();
+    this.#client.getPositions({ flush }, { deadline: Date.now() + this.#options.timeoutMs + GRACE_MS }, (error, answer) => {
+      if (error !== null || answer === undefined) {
+        reject(new AppError("NODE_UNAVAILABLE", ["the engine", error?.details ?? "it gave no answer"], { cause: error }));
+        return;
+      }
+      const marks = marksOf(this.#state?.positions ?? NO_MARKS, answer.positions);
+      // Newer than what the stream said: reads that bring this position back find it reached at once.
+      if (this.#state !== undefined && reachedAll(marks, this.#state.positions)) this.#state = { ...this.#state, positions: marks };
+      resolve(marks);
+    });
+    return promise;
+  }
+
+  #askWait(want: Marks, timeoutMs: number): Promise<WireWait> {
+    const { promise, resolve, reject } = Promise.withResolvers<WireWait>();
+    const positions = [...want].map(([database, mark]) => ({ database, ...mark, checksum: NO_CHECKSUM }));
+    this.#client.wait({ positions, timeoutMs }, { deadline: Date.now() + timeoutMs + GRACE_MS }, (error, answer) => {
+      if (error !== null || answer === undefined) reject(error ?? new AppError("NODE_UNAVAILABLE", ["the engine", "it gave no answer"]));
+      else resolve(answer);
+    });
+    return promise;
+  }
+}
+
+function ignore(): void {}
+
+function marksOf(previous: Marks, positions: readonly WirePosition[]): Marks {
+  return recentFirst(previous, positions.map(({ database, epoch, txid }): [string, Mark] => [database, { epoch, txid }]));
+}
+
+/** A role that this release does not know counts as "candidate": it serves reads and writes nothing. */
+function viewOf(previous: Marks, wire: WireState): NodeView {
+  return {
+    self: { name: wire.self?.name ?? "", proxy: wire.self?.proxy ?? "" },
+    role: wire.role === "primary" || wire.role === "follower" ? wire.role : "candidate",
+    epoch: wire.epoch,
+    primary: wire.primary === null ? undefined : { name: wire.primary.name, proxy: wire.primary.proxy },
+    positions: marksOf(previous, wire.positions),
+  };
+}

@@ -1,0 +1,167 @@
+/**
+ * The listening side: Node's HTTP server with its strict parser, limits, and a graceful end.
+ *
+ * Always holds: nothing reaches the handler that the parser did not accept; an answer to what it refused never gets in between another answer on
+ * the same connection; a stop finishes what runs, within a bound.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { answerSocket, type AnswerCode } from "./answer.ts";
+import { hostAndPort } from "./config.ts";
+import { Handler, type Expectation, type HandlerParts } from "./handler.ts";
+
+export interface ProxyServer {
+  /** `host:port` as it listens. */
+  readonly address: string;
+  /** Stops accepting, finishes running requests, and resolves when all is closed, at the latest after `limits.stopMs`. */
+  stop(): Promise<void>;
+}
+
+/** A request that Node has parsed. */
+interface Entry {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly expects: Expectation;
+}
+
+/**
+ * The requests of one connection. They run one after another: Node would hand out pipelined ones all at once, and a read could overtake
+ * the write that its client sent before it.
+ */
+interface Line {
+  running: Entry | undefined;
+  readonly queue: Entry[];
+  /** The connection ends with an answer that has been given. */
+  over: boolean;
+}
+
+/** Listens; rejects with Node's system error, EADDRINUSE for instance. */
+export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
+  const { limits, listen } = parts.config;
+  const handler = new Handler(parts);
+  const lines = new WeakMap<Duplex, Line>();
+  const take = (expects: Expectation) => (request: IncomingMessage, response: ServerResponse): void => {
+    const { socket } = request;
+    let line = lines.get(socket);
+    if (line === undefined) lines.set(socket, (line = { running: undefined, queue: [], over: false }));
+    // Behind an answer that ends the connection nothing counts any more, even though the parser still sees it.
+    if (line.over) return;
+    line.queue.push({ request, response, expects });
+    if (line.running === undefined) next(line);
+    // What comes behind a running request is read no further than the parser already has, so that nobody can pile up requests.
+    else socket.pause();
+  };
+  const next = (line: Line): void => {
+    const entry = line.queue.shift();
+    line.running = entry;
+    if (entry === undefined) return;
+    entry.response.once("close", () => {
+      if (!entry.response.shouldKeepAlive || !entry.response.writableFinished) {
+        line.over = true;
+        line.queue.length = 0;
+      }
+      if (line.queue.length <= 1) entry.request.socket.resume();
+      next(line);
+    });
+    handler.handle(entry.request, entry.response, entry.expects);
+  };
+
+  const server = createServer({
+    insecureHTTPParser: false, maxHeaderSize: limits.headBytes, headersTimeout: limits.headMs, requestTimeout: 0, keepAliveTimeout: limits.keepAliveMs,
+    connectionsCheckingInterval: Math.min(1_000, limits.headMs), noDelay: true,
+    // A missing Host is refused in check.ts, with a sentence.
+    requireHostHeader: false,
+    // Other upgrades, such as HTTP/2 without TLS, are offers that a server may leave alone (RFC 9110, section 7.8).
+    shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() === "websocket",
+  });
+  // Node would silently drop the fields beyond its count; they are counted, and refused, in check.ts.
+  server.maxHeadersCount = 0;
+  server.maxConnections = limits.connections;
+  server.on("request", take("nothing"));
+  server.on("checkContinue", take("continue"));
+  server.on("checkExpectation", take("unknown"));
+  const refuseTunnel = (_request: IncomingMessage, socket: Duplex): void => {
+    parts.metrics.invalid("upgrade");
+    const end = (): void => endSocket(socket as Socket, "NOT_IMPLEMENTED", handler.nextId(), limits.lingerMs);
+    const running = lastOf(lines.get(socket));
+    if (running === undefined) end();
+    else running.response.once("close", end);
+  };
+  server.on("upgrade", refuseTunnel);
+  server.on("connect", refuseTunnel);
+  server.on("clientError", (error: NodeJS.ErrnoException, duplex) => {
+    const socket = duplex as Socket;
+    const code = answerForParser(error.code ?? "");
+    if (code === undefined || !socket.writable) {
+      socket.destroy();
+      return;
+    }
+    parts.metrics.invalid("parser");
+    parts.log.debug({ code: error.code, reason: error.message }, "refused what a client sent");
+    const line = lines.get(socket);
+    const running = lastOf(line);
+    if (running === undefined) {
+      endSocket(socket, code, handler.nextId(), limits.lingerMs);
+      return;
+    }
+    if (running === line?.running && !running.request.complete) {
+      // The fault is in the body of the request that is being answered: nobody may take what came of it for the whole.
+      if (running.response.headersSent) socket.destroy();
+      else endSocket(socket, code, handler.nextId(), limits.lingerMs);
+      running.request.destroy(error);
+      return;
+    }
+    // The fault is in what follows good requests: these still get their responses, and the connection ends after the last.
+    running.response.shouldKeepAlive = false;
+    running.response.once("close", () => endSocket(socket, code, handler.nextId(), limits.lingerMs));
+  });
+
+  const { host, port } = hostAndPort(listen);
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ host: host === "" ? undefined : host, port }, () => {
+      server.off("error", reject);
+      resolve();
+    });
+  });
+  return { address: addressText(server), stop: () => stopServer(server, handler, limits.stopMs) };
+}
+
+/** The newest request of a connection that has no complete answer yet. */
+function lastOf(line: Line | undefined): Entry | undefined {
+  return line?.queue.at(-1) ?? line?.running;
+}
+
+/** Answers on a socket that has no response object, and gives the client time to read it before the connection goes. */
+function endSocket(socket: Socket, code: AnswerCode, id: string, lingerMs: number): void {
+  if (socket.destroyed) return;
+  answerSocket(socket, code, { id });
+  socket.on("error", () => socket.destroy());
+  socket.resume();
+  const timer = setTimeout(() => socket.destroy(), lingerMs);
+  socket.once("close", () => clearTimeout(timer));
+}
+
+function answerForParser(code: string): AnswerCode | undefined {
+  if (code === "HPE_HEADER_OVERFLOW") return "HEAD_LARGE";
+  if (code === "ERR_HTTP_REQUEST_TIMEOUT") return "HEAD_SLOW";
+  // What begins with HPE_ is the parser's; all else is the connection's, and there is nobody to answer.
+  return code.startsWith("HPE_") ? "INVALID" : undefined;
+}
+
+async function stopServer(server: Server, handler: Handler, stopMs: number): Promise<void> {
+  handler.stop();
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  // Connections become idle when their response is out; the server looks for them only once by itself.
+  const sweep = setInterval(() => server.closeIdleConnections(), 50);
+  const bound = setTimeout(() => server.closeAllConnections(), stopMs);
+  await closed;
+  clearInterval(sweep);
+  clearTimeout(bound);
+}
+
+function addressText(server: Server): string {
+  const { address, family, port } = server.address() as AddressInfo;
+  return family === "IPv6" ? `[${address}]:${port}` : `${address}:${port}`;
+}

@@ -1,0 +1,118 @@
+/** The example application: alone, behind the proxy, and in a browser where there is one. */
+import assert from "node:assert/strict";
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { createRequire } from "node:module";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+import { startNode, temporary, until } from "./support.ts";
+
+const SERVER = fileURLToPath(new URL("../../examples/express/server.js", import.meta.url));
+const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) => existsSync(path));
+const missing = ((): string | false => {
+  try {
+    createRequire(SERVER).resolve("express");
+    return false;
+  } catch {
+    return "SKIPPED: express is not installed; run `npm install` in examples/express";
+  }
+})();
+if (missing !== false) console.error(missing);
+
+interface Example { readonly url: string; readonly port: number; readonly child: ChildProcess; readonly database: string }
+
+async function startExample(t: TestContext, database = join(temporary(t), "notes.db")): Promise<Example> {
+  const child = spawn(process.execPath, [SERVER], { env: { ...process.env, DATABASE: database, PORT: "0" }, stdio: ["ignore", "pipe", "inherit"] });
+  t.after(async () => {
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill("SIGKILL");
+      await once(child, "exit");
+    }
+  });
+  let output = "";
+  child.stdout.on("data", (chunk: Buffer) => (output += String(chunk)));
+  const url = await until("the example to listen", () => /http:\/\/\S+/.exec(output)?.[0]);
+  return { url, port: Number(new URL(url).port), child, database };
+}
+
+const form = (fields: Record<string, string>): RequestInit => ({ method: "POST", body: new URLSearchParams(fields), redirect: "manual" });
+
+test("the example shows, adds, finds and deletes notes, as pages and as JSON", { skip: missing }, async (t) => {
+  const { url, child } = await startExample(t);
+  assert.deepEqual(await (await fetch(`${url}/health`)).json(), { status: "ok", notes: 0 });
+  const added = await fetch(`${url}/notes`, form({ author: "Ada <b>", body: 'Hello & "welcome"' }));
+  assert.deepEqual([added.status, added.headers.get("location")], [303, "/#note-1"]);
+  const page = await (await fetch(url)).text();
+  assert.match(page, /Ada &lt;b&gt;/);
+  assert.match(page, /Hello &amp; &quot;welcome&quot;/);
+  assert.match(page, /<h2 id="all-notes">1 note<\/h2>/);
+
+  const refused = await fetch(`${url}/notes`, form({ author: "Bob", body: "  " }));
+  assert.equal(refused.status, 422);
+  assert.match(await refused.text(), /role="alert">A note needs a name and a text\.<[^]*value="Bob"/);
+
+  const json = await fetch(`${url}/api/notes`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ author: "Eve", body: "100% sure" }) });
+  assert.equal(json.status, 201);
+  assert.equal(((await json.json()) as { id: number }).id, 2);
+  const found = async (q: string): Promise<unknown> => ((await (await fetch(`${url}/api/notes?q=${encodeURIComponent(q)}`)).json()) as { notes: { id: number }[] }).notes.map(({ id }) => id);
+  assert.deepEqual([await found(""), await found("hello"), await found("%"), await found("_"), await found("nothing")], [[2, 1], [1], [2], [], []]);
+
+  assert.equal((await fetch(`${url}/notes/1/delete`, form({}))).status, 303);
+  assert.equal((await fetch(`${url}/api/notes/2`, { method: "DELETE" })).status, 204);
+  assert.equal((await fetch(`${url}/api/notes/2`)).status, 404);
+  assert.equal((await fetch(`${url}/api/notes`, { method: "POST", headers: { "content-type": "application/json" }, body: "{" })).status, 400);
+  assert.equal((await fetch(`${url}/nowhere`)).status, 404);
+  child.kill("SIGTERM");
+  assert.deepEqual(await once(child, "exit"), [0, null]);
+});
+
+test("the example starts and reads while somebody else holds the write lock, and answers 503 to writes", { skip: missing }, async (t) => {
+  const first = await startExample(t);
+  await fetch(`${first.url}/notes`, form({ author: "Ada", body: "one" }));
+  const Database = createRequire(SERVER)("better-sqlite3") as typeof import("better-sqlite3");
+  const holder = new Database(first.database);
+  t.after(() => holder.close());
+  holder.exec("BEGIN IMMEDIATE");
+  const second = await startExample(t, first.database);
+  assert.match(await (await fetch(second.url)).text(), /<p class="note-body">one</);
+  const refused = await fetch(`${second.url}/notes`, form({ author: "Bob", body: "two" }));
+  assert.deepEqual([refused.status, refused.headers.get("retry-after")], [503, "1"]);
+  holder.exec("ROLLBACK");
+  assert.equal((await fetch(`${second.url}/notes`, form({ author: "Bob", body: "two" }))).status, 303);
+});
+
+test("two examples that start together on an empty database share one table", { skip: missing }, async (t) => {
+  const database = join(temporary(t), "notes.db");
+  const both = await Promise.all([startExample(t, database), startExample(t, database)]);
+  for (const [index, { url }] of both.entries()) assert.deepEqual(await (await fetch(`${url}/health`)).json(), { status: "ok", notes: index }, await (await fetch(`${url}/notes`, form({ author: "x", body: "y" }))).text());
+});
+
+test("behind the proxy the example's responses say which node answered, and its forms set the cookie", { skip: missing }, async (t) => {
+  const example = await startExample(t);
+  const { proxy } = await startNode(t, { name: "a", target: example.port });
+  const write = await until("the proxy to know its role", async () => {
+    const response = await fetch(`${proxy.url}/notes`, form({ author: "Ada", body: "through the proxy" }));
+    return response.status === 303 ? response : undefined;
+  });
+  assert.match(write.headers.getSetCookie()[0]!, /^__txid=1&app\.db:1\.5;/);
+  const read = await fetch(proxy.url);
+  assert.deepEqual([read.headers.get("sluice-node"), read.headers.get("sluice-txid")], ["a", "app.db=1/5"]);
+  assert.match(await read.text(), /through the proxy/);
+});
+
+const browserMissing = missing !== false ? missing : CHROMIUM === undefined ? "SKIPPED: no Chromium on this machine, so the page's script is not run" : false;
+if (browserMissing !== false && missing === false) console.error(browserMissing);
+
+test("in a browser the page shows which node answered", { skip: browserMissing }, async (t) => {
+  const example = await startExample(t);
+  const { proxy } = await startNode(t, { name: "knoten a", target: example.port });
+  const profile = temporary(t);
+  const browser = spawn(CHROMIUM!, ["--headless=new", "--no-sandbox", "--disable-gpu", `--user-data-dir=${profile}`, "--virtual-time-budget=10000", "--dump-dom", proxy.url], { stdio: ["ignore", "pipe", "ignore"] });
+  t.after(() => browser.exitCode === null && browser.kill("SIGKILL"));
+  let dom = "";
+  browser.stdout.on("data", (chunk: Buffer) => (dom += String(chunk)));
+  await once(browser, "close");
+  assert.match(dom, /<p id="answered-by"[^>]*>Answered by node knoten a at app\.db=1\/5<\/p>/);
+});

@@ -1,0 +1,13 @@
+/** Stands in for the proxy in tests of the guardian: notes its start and end in FAKE_JOURNAL and sends one set of metrics. */
+import { appendFileSync } from "node:fs";
+
+const note = (event: string): void => appendFileSync(process.env["FAKE_JOURNAL"]!, `${JSON.stringify({ pid: process.pid, event })}\n`);
+const config = JSON.parse(process.env["SLUICE_PROXY_CONFIG"]!) as { engineSocket: string; target: string };
+note(`proxy ${config.target} ${config.engineSocket.endsWith("/run/engine.sock")}`);
+process.send!({ type: "listening", address: "-" });
+process.send!({ type: "metrics", metrics: { active: 1 } });
+process.on("SIGTERM", () => {
+  note("proxy stopped");
+  process.exit(0);
+});
+process.on("disconnect", () => process.exit(0));
