@@ -57,7 +57,7 @@ bench: build
 gen: $(STAMP)
 	rm -rf proto/gen
 	$(NODE) node_modules/.bin/proto-loader-gen-types --longs=Number --defaults --arrays --oneofs --grpcLib=@grpc/grpc-js \
-		--targetFileExtension=.ts --importFileExtension=.ts --outDir=proto/gen -I proto replication.proto
+		--targetFileExtension=.ts --importFileExtension=.ts --outDir=proto/gen replication.proto -I proto
 
 check: $(STAMP)
 	$(NODE) node_modules/typescript/bin/tsc -p tsconfig.json

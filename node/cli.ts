@@ -5,10 +5,11 @@
  * state of the machine. Every error is a sentence that says what is wrong and a line that says what to do. Parts that only one command
  * needs are loaded by that command.
  */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { isAppError } from "../proto/errors.ts";
+import { VERSION } from "./version.ts";
 
 export interface CliOutput {
   out(text: string): void;
@@ -76,7 +77,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   version: {
     usage: "version", summary: "Prints the version.", options: {}, files: [], needsName: false,
     async run(_args, output) {
-      output.out(version());
+      output.out(VERSION);
       return EXIT.ok;
     },
   },
@@ -192,13 +193,4 @@ function helpText(): string {
 
 function commandHelp(command: Command): string {
   return `Usage: sluice ${command.usage}\n\n${command.summary}`;
-}
-
-/** The version in package.json, which lies one level higher when the built files run. */
-export function version(): string {
-  for (const path of ["../package.json", "../../package.json"]) {
-    const url = new URL(path, import.meta.url);
-    if (existsSync(url)) return (JSON.parse(readFileSync(url, "utf8")) as { version: string }).version;
-  }
-  return "unknown";
 }

@@ -6,9 +6,11 @@
  */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Config } from "./core/config.ts";
 import { cleanDeadMount, findHolders, inspectMountPoint, mountFuse, parseMountInfo, unmount } from "./fuse/mount.ts";
+import { TRUSTED_DIRECTORY, trustedName } from "./fuse/policy.ts";
 import { runGuardian } from "./guardian/guardian.ts";
 import type { Mounting } from "./guardian/mounting.ts";
 import { checkHost, prepareHost } from "./host-check.ts";
@@ -18,6 +20,7 @@ const MOUNTING: Mounting = {
   mount: mountFuse,
   unmount,
   inspect: (mountPoint) => inspectMountPoint(mountPoint).state,
+  trustedPath: (mountPoint, path) => join(mountPoint, TRUSTED_DIRECTORY, trustedName(path)),
   device: (mountPoint) => parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8")).findLast((line) => line.mountPoint === mountPoint)?.device,
   holders: (mountPoint, device) => findHolders(mountPoint, device),
   clean: cleanDeadMount,

@@ -90,7 +90,7 @@ class Relay implements Dispatcher.DispatchHandler {
     }
     controller.pause();
     void added.then((fields) => {
-      if (this.#clientGone) return;
+      if (this.#phase === "over" || this.#clientGone) return;
       this.#writeHead(status, statusText, raw, fields);
       if (this.#endedWith !== undefined) this.#end(this.#endedWith);
       else controller.resume();

@@ -70,7 +70,7 @@ async function runFile(file: string, limitMs: number): Promise<FileResult> {
   const seconds = ((performance.now() - startedAt) / 1_000).toFixed(1);
   const counts = `${result.passed} passed${result.failures.length > 0 ? `, ${result.failures.length} FAILED` : ""}${result.skipped > 0 ? `, ${result.skipped} skipped` : ""}`;
   say(`${result.failures.length > 0 ? "✖" : "✔"} ${file}  ${counts}  (${seconds} s)`);
-  for (const { name, text } of result.failures) say(indent(`✖ ${name}\n${text}`));
+  for (const { name } of result.failures) say(indent(`✖ ${name}`));
   return result;
 }
 

@@ -6,7 +6,6 @@
  * to the mount is asynchronous: the engine answers it, and the engine may be waiting for us.
  */
 import { open, stat, type FileHandle } from "node:fs/promises";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ofdTryLock } from "../native/libc.ts";
 import { SHARED_LOCK, WAL_CKPT_LOCK, WAL_DMS_LOCK, WAL_WRITE_LOCK, type LockRange } from "../sqlite/lock-bytes.ts";
@@ -23,11 +22,12 @@ interface Fence {
 }
 
 export class Fences {
-  readonly #mountPoint: string;
+  readonly #pathOf: (path: string) => string;
   readonly #fences = new Map<string, Fence>();
 
-  constructor(mountPoint: string) {
-    this.#mountPoint = mountPoint;
+  /** `pathOf` leads from a path below the mount to where the file is opened. */
+  constructor(pathOf: (path: string) => string) {
+    this.#pathOf = pathOf;
   }
 
   /** Databases whose fence is held. */
@@ -55,15 +55,15 @@ export class Fences {
   }
 
   async #take(database: string, fence: Fence): Promise<void> {
-    const path = join(this.#mountPoint, database);
+    const [path, shmPath] = [this.#pathOf(database), this.#pathOf(`${database}-shm`)];
     if (fence.held !== undefined) {
-      if (await isStill(fence.held.database, path) && await isStill(fence.held.shm, `${path}-shm`)) return;
+      if (await isStill(fence.held.database, path) && await isStill(fence.held.shm, shmPath)) return;
       await this.#give(fence);
     }
     const files: FileHandle[] = [];
     try {
       // Write access is needed for a write lock, not for writing.
-      for (const name of [path, `${path}-shm`]) files.push(await open(name, "r+"));
+      for (const name of [path, shmPath]) files.push(await open(name, "r+"));
       const [db, shm] = files as [FileHandle, FileHandle];
       const missing: [FileHandle, "read" | "write", LockRange][] = [[db, "read", SHARED_LOCK], [shm, "read", WAL_DMS_LOCK], [shm, "write", WAL_WRITE_LOCK], [shm, "write", WAL_CKPT_LOCK]];
       for (;;) {

@@ -69,7 +69,7 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
   writeMountRecord(config.data, record);
   log.info({ mount: mountPoint, data: config.data }, "Mounted");
 
-  const fences = new Fences(mountPoint);
+  const fences = new Fences((path) => mounting.trustedPath(mountPoint, path));
   const hurry = new AbortController();
   const { promise: stopAsked, resolve: askToStop } = Promise.withResolvers<number>();
   const { promise: engineStopped, resolve: engineHasStopped } = Promise.withResolvers<void>();

@@ -18,6 +18,11 @@ export interface Mounting {
   /** "detached": programs still hold files, so the mount left the name space only. */
   unmount(mountPoint: string): "unmounted" | "detached";
   inspect(mountPoint: string): MountPointState;
+  /**
+   * Where the guardian opens the file at this path below the mount, so that it never waits for the lock of a directory: a system call of an
+   * application that waits for the engine may hold that lock while the engine waits for the guardian.
+   */
+  trustedPath(mountPoint: string, path: string): string;
   /** "major:minor" of the newest mount at this path, asked of the kernel and not of the server, which need not answer yet. */
   device(mountPoint: string): string | undefined;
   /** Programs that hold files of a dead or detached mount; with `device` also of one that has left the name space. */

@@ -93,22 +93,21 @@ export class Primary {
   }
 
   /** `flush` for a caller that already holds the turn. */
-  async flushHeld(): Promise<void> {
-    if (this.database.distrust !== undefined) return this.diffHeld(this.database.distrust);
+  async flushHeld(options: { journalEnds?: boolean } = {}): Promise<void> {
+    if (this.database.distrust !== undefined) return this.#diffHeld(this.database.distrust, options);
     for (let attempt = 0; ; attempt++) {
       const look = this.#gap ? "gap" : this.#settledLook();
       if (look === "none") return;
       if (look === "unsettled") {
         // No valid wal-index for a long time: a recovery is under way, or its writer died. Nothing can be overwritten meanwhile.
-        if (attempt > 2_000) return this.diffHeld("the wal-index stays invalid");
+        if (attempt > 2_000) return this.#diffHeld("the wal-index stays invalid", options);
         await sleep(1);
         continue;
       }
       if (look === "gap") {
-        this.stats.gaps++;
-        await this.diffHeld("the WAL does not continue where the log ends");
-        this.#gap = false;
-        return;
+        if (!this.#gap) this.stats.gaps++;
+        this.#gap = true;
+        return this.#diffHeld("the WAL does not continue where the log ends", options);
       }
       await this.#recordLong(look);
       return;
@@ -171,10 +170,12 @@ export class Primary {
   /** A rollback journal ends: its transaction is committed or was rolled back. Called before the journal goes, the application waits. */
   async journalEnds(zeroedHeader?: Buffer): Promise<void> {
     await this.turn.run(async () => {
-      await this.flushHeld();
-      if (this.database.distrust !== undefined) return;
+      const doubtful = this.#gap || this.database.distrust !== undefined;
+      await this.flushHeld({ journalEnds: true });
+      // A diff at this moment has seen the transaction already.
+      if (doubtful) return;
       const candidates = journalCandidates(this.database, zeroedHeader === undefined ? undefined : decodeJournalHeader(zeroedHeader));
-      if (candidates === undefined) return this.diffHeld("the journal does not tell which pages changed", { journalEnds: true });
+      if (candidates === undefined) return this.#diffHeld("the journal does not tell which pages changed", { journalEnds: true });
       if (candidates.pages.length === 0 && candidates.pageCount === this.database.sums.pageCount) return;
       const fd = files.open("capture:database", this.database.paths.database, "r");
       try {
@@ -198,7 +199,7 @@ export class Primary {
     if (this.rawWriting) return;
     const stat = fs.statSync(this.database.paths.database, { bigint: true, throwIfNoEntry: false });
     if (stat === undefined || stat.mtimeNs === this.#knownMtimeNs || (files.sizeOf(this.database.paths.wal) ?? 0) > 0) return;
-    await this.turn.run(() => this.diffHeld("the file changed without a journal"));
+    await this.diff("the file changed without a journal");
   }
 
   /** The database file as it is now is in the log. */
@@ -229,23 +230,34 @@ export class Primary {
    * before and after and the file's times did not move; else it is tried again.
    */
   async diff(reason: string, options: { journalEnds?: boolean } = {}): Promise<void> {
-    await this.turn.run(() => this.diffHeld(reason, options));
+    for (let attempt = 1; ; attempt++) {
+      // Between attempts the turn is free: a writer that is waited for may itself wait for its commit to be captured.
+      if (await this.turn.run(() => this.#attemptDiff(options))) return;
+      if (attempt % 100 === 0) this.#report(`Diff of "${this.database.name}" (${reason}) waits for a writer to finish`, undefined);
+      await sleep(Math.min(100, attempt * 5));
+    }
   }
 
-  async diffHeld(reason: string, options: { journalEnds?: boolean } = {}): Promise<void> {
+  /** A diff inside somebody's turn. Where a writer is in the way it is left for later, because the writer may be waiting for this very turn. */
+  async #diffHeld(reason: string, options: { journalEnds?: boolean }): Promise<void> {
+    if (await this.#attemptDiff(options)) return;
+    setImmediate(() => {
+      this.diff(reason).catch((error: unknown) => this.#report(`Capture of "${this.database.name}" failed`, error));
+    });
+  }
+
+  /** True when the database is in the log as it is. */
+  async #attemptDiff(options: { journalEnds?: boolean }): Promise<boolean> {
+    const path = this.database.paths.database;
+    if (!fs.existsSync(path)) return true;
     this.stats.diffs++;
-    const { database } = this;
-    for (let attempt = 0; ; attempt++) {
-      if (attempt > 0) await sleep(Math.min(100, attempt * 5));
-      const path = database.paths.database;
-      if (!fs.existsSync(path)) return;
-      const fd = files.open("diff:database", path, "r");
-      try {
-        if ((await this.#diffOnce(fd, options.journalEnds === true)) !== "again") return;
-      } finally {
-        fs.closeSync(fd);
-      }
-      if (attempt % 100 === 99) this.#report(`Diff of "${database.name}" (${reason}) waits for a writer to finish`, undefined);
+    const fd = files.open("diff:database", path, "r");
+    try {
+      if ((await this.#diffOnce(fd, options.journalEnds === true)) === "again") return false;
+      this.#gap = false;
+      return true;
+    } finally {
+      fs.closeSync(fd);
     }
   }
 

@@ -56,6 +56,15 @@ test("the primary answers everything itself; a write's position is flushed befor
   assert.equal(write.headers.get("sluice-txid"), "app.db=1/6, old.db=1/1");
 });
 
+test("a path that belongs on the primary counts as a write there, without a body as well", async (t) => {
+  const { proxy, engine } = await startNode(t, { rules: [{ path: "/visit", to: "primary" }] });
+  for (const [method, flushed] of [["GET", 1], ["HEAD", 2], ["GET", 3]] as const) {
+    const response = await fetch(`${proxy.url}/visit`, { method });
+    assert.equal(await response.text(), method === "HEAD" ? "" : "GET /visit");
+    assert.deepEqual([response.status, txidCookie(response), engine.flushes], [200, "__txid=1&app.db:1.5", flushed]);
+  }
+});
+
 test("rules come before methods: local paths stay, primary paths go, ambiguous ones are refused", async (t) => {
   const { a, b } = await pair(t, { rules: [{ path: "/assets/*", to: "local" }, { path: "/admin/*", to: "primary" }] });
   assert.equal((await fetch(`${b.proxy.url}/assets/x`, { method: "POST", body: "1" })).headers.get("sluice-node"), "b");

@@ -22,7 +22,7 @@ process.exitCode = await runGuardian(config, {
   mounting: {
     mount: () => openSync("/dev/null", "r+"),
     unmount: () => (log.info({}, "unmount"), "unmounted"),
-    inspect: () => "free", device: () => undefined, holders: () => [], clean: () => {},
+    inspect: () => "free", trustedPath: (folder, path) => `${folder}/${path}`, device: () => undefined, holders: () => [], clean: () => {},
   },
   log, lock, engineEntry: here("./fake-engine.ts"), proxyEntry: here("./fake-proxy.ts"),
 });

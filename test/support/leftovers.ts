@@ -12,6 +12,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { identify } from "../../node/guardian/process-id.ts";
 
 export const MARK_VARIABLE = "SLUICE_TEST_RUN";
+/** Pid and start time of a runner. */
+const MARK = /^\d+-\d+$/;
 const FOLDER = "/tmp";
 const PREFIX = "sluice-test-";
 
@@ -27,7 +29,8 @@ export function rootOf(mark: string): string {
 
 /** Takes away what the run with this mark, or every run whose runner is gone, has left. Answers a line for each thing. */
 export async function cleanUp(which: { readonly mark: string } | "orphans"): Promise<string[]> {
-  const isMeant = (mark: string): boolean => (which === "orphans" ? !isRunning(mark) : which.mark === mark);
+  // Only what looks like a mark of ours: somebody may use folders of a like name for tests run by hand.
+  const isMeant = (mark: string): boolean => (which === "orphans" ? MARK.test(mark) && !isRunning(mark) : which.mark === mark);
   const done: string[] = [];
   // A process that is ended can leave another one that was just being started.
   for (let round = 0; round < 10; round++) {

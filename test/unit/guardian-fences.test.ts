@@ -21,7 +21,7 @@ function open(t: TestContext, folder: string, name = "app.db"): Database.Databas
 
 function folderFor(t: TestContext): { folder: string; fences: Fences } {
   const folder = mkdtempSync(join(tmpdir(), "fences-"));
-  const fences = new Fences(folder);
+  const fences = new Fences((path) => join(folder, path));
   t.after(async () => {
     await fences.close();
     rmSync(folder, { recursive: true });

@@ -181,6 +181,8 @@ test("segments that are empty, not synced, or count to the end of the file are r
   assert.deepEqual(found(build(1024, [{ nRec: 0, pgnos: [5, 6, 7] }])), [5, 6, 7]);
   assert.deepEqual(found(build(1024, [{ pgnos: [5, 101, 6] }])), [5, 6], "pages beyond the old end were not saved by this transaction");
   assert.equal(found(build(1024, [{ nRec: 4, pgnos: [5, 6, 7] }])), undefined, "a journal that was cut off");
+  const named = Buffer.concat([build(512, [{ nRec: RECORDS_TO_END, pgnos: [5, 6] }], 0x7fffffff), superJournalTail(512, "/tmp/a.db-mj0123AB9CD".padEnd(520, "9"))]);
+  assert.deepEqual(found(named), [5, 6], "the lock page's number begins the name of a super-journal");
   const twice = build(512, [{ pgnos: [5] }, { pgnos: [5] }]);
   twice.fill(1, 512 + 4, 512 + 4 + 512);
   assert.deepEqual(originalPage(readerOf(twice), twice.length, 5), Buffer.alloc(512, 1), "the first record counts");
