@@ -20,7 +20,7 @@ build: dist/.stamp
 
 # Install scripts are skipped for all packages but `node`, which fetches its binary there: the others bring theirs along, and npm 11 would
 # run none without being told. The last line proves that the binary is one for this machine.
-$(STAMP): package-lock.json package.json
+$(STAMP): package-lock.json
 	npm ci --ignore-scripts --no-audit --no-fund
 	npm rebuild node
 	@$(NODE) --version
@@ -42,7 +42,7 @@ test-tools:
 
 # The example has packages of its own; tests and demo run it.
 example: $(STAMP)
-	@if [ -f $(EXAMPLE)/package-lock.json ] && [ $(EXAMPLE)/package-lock.json -nt $(EXAMPLE)/node_modules/.sluice-stamp ]; then \
+	@if [ -f $(EXAMPLE)/package-lock.json ] && ! [ $(EXAMPLE)/node_modules/.sluice-stamp -nt $(EXAMPLE)/package-lock.json ]; then \
 		cd $(EXAMPLE) && npm ci --ignore-scripts --no-audit --no-fund && touch node_modules/.sluice-stamp; \
 	fi
 

@@ -13,7 +13,8 @@ import { ClusterService } from "./cluster-service.ts";
 import { StaticLease } from "./cluster/lease-static.ts";
 import { databaseSettings, isStaticPrimary, type Config } from "./core/config.ts";
 import { EngineStatus } from "./engine-status.ts";
-import { probeDriver } from "./fuse/driver.ts";
+import { connectNative, openOwn, type NativeSession } from "./fuse-native/session.ts";
+import { OWN_OPEN_FLAGS, SOCKET_NAME } from "./fuse-native/protocol.ts";
 import { TRUSTED_DIRECTORY, trustedName } from "./fuse/policy.ts";
 import { startFuse, type FuseSession } from "./fuse/session.ts";
 import { ENGINE_FDS, isMessage, reportError, type EngineToGuardian, type GuardianToEngine } from "./guardian/messages.ts";
@@ -44,6 +45,8 @@ class Engine {
   readonly #startedAt = new Date();
   #nextFence = 1;
   #fuse: FuseSession | undefined;
+  /** The same session, where another process serves the mount. */
+  #native: NativeSession | undefined;
   #client: ReplicationClient | undefined;
   #admin: AdminServer | undefined;
   #servers: grpc.Server[] = [];
@@ -66,6 +69,7 @@ class Engine {
     this.#store = new Store({
       dataDir: config.data, nodeId: BigInt(`0x${this.#identity.nodeId}`), nodeName: config.node.name, boot: this.#identity.boot,
       replicates: (name) => databaseSettings(config, name).replicate, retention: config.retention,
+      ...(init.driver.driver === "passthrough" ? {} : { mount: { path: (name) => join(init.mountPoint, name), openFlags: OWN_OPEN_FLAGS, openIndex: (name) => this.#native?.openIndex(name) } }),
       host: {
         fence: (name, on) => this.#fence(name, on),
         hide: async (path) => this.#fuse?.hide(path),
@@ -118,6 +122,7 @@ class Engine {
   }
 
   #openOnMount(path: string): Promise<number> {
+    if (this.#native !== undefined) return openOwn(this.#init.mountPoint, path);
     // Below the trusted directory: no other program's system call holds its lock.
     return new Promise((resolve, reject) => {
       fs.open(join(this.#init.mountPoint, TRUSTED_DIRECTORY, trustedName(path)), "r+", (error, fd) => (error === null ? resolve(fd) : reject(error)));
@@ -141,15 +146,16 @@ class Engine {
     const { config } = this;
     const runDir = join(config.data, "run");
     this.#store.open();
-    this.#fuse = await startFuse({
-      fuseFd: ENGINE_FDS.fuse, mountPoint: this.#init.mountPoint, filesDir: join(config.data, "files"), runDir, hooks: this.#store, resume: this.#init.resume, trusted: [this.#init.guardianPid, process.pid],
+    const { driver, mountPoint } = this.#init;
+    const filesDir = join(config.data, "files");
+    if (driver.driver === "fuse-native") this.#native = await connectNative({ socket: join(runDir, SOCKET_NAME), mountPoint, filesDir, hooks: this.#store });
+    this.#fuse = this.#native ?? await startFuse({
+      fuseFd: ENGINE_FDS.fuse, mountPoint, filesDir, runDir, hooks: this.#store, resume: this.#init.resume, trusted: [this.#init.guardianPid, process.pid],
     });
     this.#fuse.ended.then(() => {
       if (!this.#stopping) this.#log.error("The mount is gone");
       if (!this.#stopping) process.kill(process.pid, "SIGKILL");
     }, () => undefined);
-    const driver = probeDriver(config.data);
-    this.#log.info({ driver: driver.driver }, `Mounted with driver ${driver.driver}: ${driver.reason}`);
     const lease = this.#lease.current();
     this.#fuse.setRole(lease.holder === "self" ? "primary" : "follower");
     if (lease.holder === "self") await this.#store.becomePrimary(lease.epoch, { live: this.#init.resume });

@@ -9,8 +9,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Config } from "./core/config.ts";
-import { cleanDeadMount, findHolders, inspectMountPoint, mountFuse, parseMountInfo, unmount } from "./fuse/mount.ts";
+import { findHolders, inspectMountPoint, mountFuse, parseMountInfo } from "./fuse/mount.ts";
+import { probeDriver } from "./fuse/driver.ts";
 import { TRUSTED_DIRECTORY, trustedName } from "./fuse/policy.ts";
+import { chooseDriver, startMountServer, unmountNative } from "./fuse-native/host.ts";
+import { OWN_OPEN_FLAGS } from "./fuse-native/protocol.ts";
 import { runGuardian } from "./guardian/guardian.ts";
 import type { Mounting } from "./guardian/mounting.ts";
 import { checkHost, prepareHost } from "./host-check.ts";
@@ -18,13 +21,16 @@ import { createLogger } from "./log.ts";
 
 const MOUNTING: Mounting = {
   mount: mountFuse,
-  unmount,
+  unmount: unmountNative,
   inspect: (mountPoint) => inspectMountPoint(mountPoint).state,
   trustedPath: (mountPoint, path) => join(mountPoint, TRUSTED_DIRECTORY, trustedName(path)),
   device: (mountPoint) => parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8")).findLast((line) => line.mountPoint === mountPoint)?.device,
   holders: (mountPoint, device) => findHolders(mountPoint, device),
-  clean: cleanDeadMount,
+  clean: unmountNative,
 };
+
+/** libfuse knows files by their names, so the trusted directory cannot exist; nothing waits while it holds the lock of a folder on a follower. */
+const NATIVE_MOUNTING: Mounting = { ...MOUNTING, trustedPath: (mountPoint, path) => join(mountPoint, path), trustedFlags: OWN_OPEN_FLAGS };
 
 /** Built files start built files, sources start sources. */
 const EXTENSION = import.meta.url.slice(import.meta.url.lastIndexOf("."));
@@ -43,5 +49,15 @@ export async function runMount(file: string | undefined): Promise<number> {
   const report = await checkHost(config, MOUNTING);
   const log = await createLogger(config.log, { node: config.node.name, part: "guardian" });
   const lock = await prepareHost(config, MOUNTING, report);
-  return await runGuardian(config, { mounting: MOUNTING, log, lock, engineEntry: entry("./engine"), proxyEntry: entry("../proxy/main") });
+  try {
+    const driver = chooseDriver(config.fuse.driver, probeDriver(config.data));
+    const native = driver.driver === "fuse-native";
+    return await runGuardian(config, {
+      mounting: native ? NATIVE_MOUNTING : MOUNTING, log, lock, driver, engineEntry: entry("./engine"), proxyEntry: entry("../proxy/main"),
+      ...(native ? { startServer: () => startMountServer(config, lock.fd) } : {}),
+    });
+  } catch (error) {
+    lock.release();
+    throw error;
+  }
 }

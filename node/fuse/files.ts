@@ -99,15 +99,15 @@ export function answerOpen(server: Server, request: Request, inode: Inode, openi
 }
 
 export function release(server: Server, request: Request): void {
-  server.reply(request);
-  if (request.node >= VIRTUAL_BASE) {
+  const inode = request.node >= VIRTUAL_BASE ? undefined : server.inodes.find(request.node);
+  if (inode === undefined) {
     server.contents.delete(request.u64(abi.fuse_release_in.fh));
+    server.reply(request);
     return;
   }
-  const inode = server.inodes.find(request.node);
-  if (inode === undefined) return;
   const path = server.inodes.path(inode);
-  const { lastRaw, last } = server.inodes.released(inode, isWriteOnly(request.u32(abi.fuse_release_in.flags)));
+  const { lastRaw, last } = server.inodes.released(inode, request.unique, request.resent, isWriteOnly(request.u32(abi.fuse_release_in.flags)));
+  server.reply(request);
   if (path === undefined) return;
   if (lastRaw) server.post({ kind: "rawWritten", path });
   if (last) server.post({ kind: "closed", path });

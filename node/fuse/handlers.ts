@@ -38,7 +38,7 @@ const init: Handler = (server, request) => {
   }
   server.inodes.setMinor(minor);
   server.reply(request, body.SIZE);
-  server.post({ kind: "ready", minor });
+  server.post({ kind: "ready", minor, registered: server.inodes.registrations() });
 };
 
 const interrupt: Handler = (server, request) => { server.interrupt(request.data(abi.fuse_interrupt_in.unique, 8).readBigUInt64LE(0)); };

@@ -30,6 +30,8 @@ export interface Inode {
   rawOpens: number;
   /** `unique` of the newest counted open, without the resend bit. */
   lastOpen: bigint;
+  /** The same of the newest counted release. */
+  lastRelease: bigint;
   /** Descriptor of the backing file, kept while the inode is open; -1 when there is none. */
   fd: number;
   /** Backing id, NO_BACKING, or 0. */
@@ -44,6 +46,8 @@ export interface Inode {
 }
 
 const RESEND_BIT = 1n << 63n;
+/** No `unique` of the kernel: they are even. */
+const NEVER = 1n;
 
 function systemError(code: "ESTALE" | "EOVERFLOW", what: string): Error {
   return Object.assign(new Error(`${code}: ${what}`), { code, errno: -os.errno[code] });
@@ -58,6 +62,8 @@ export class InodeTable {
   readonly #byId = new Map<number, Inode>();
   /** Registered inodes that nobody has open, the longest unused first. */
   readonly #idle = new Map<number, Inode>();
+  /** Ids that are gone here, while the kernel holds references that an earlier engine counted. */
+  readonly #unforgotten = new Set<number>();
   readonly #filesDir: string;
   readonly #runDir: string;
   readonly #records: OpenRecords;
@@ -86,7 +92,7 @@ export class InodeTable {
         inode.lookups = Infinity;
         // Nothing is left of it but what the kernel holds: no name, and no file aside.
         if (inode.parent === undefined) inode.unlinked = true;
-        Object.assign(inode, { opens: record.opens, rawOpens: record.rawOpens, lastOpen: record.unique, backing: record.backing, slot: record.slot });
+        Object.assign(inode, { opens: record.opens, rawOpens: record.rawOpens, lastOpen: record.unique, lastRelease: record.released, backing: record.backing, slot: record.slot });
         if (record.opens === 0) this.#rest(inode);
       }
       // Files aside that nobody had open are leftovers of an interrupted unlink.
@@ -108,6 +114,11 @@ export class InodeTable {
     const inode = this.#byId.get(id);
     if (inode !== undefined) return inode;
     throw systemError("ESTALE", `no inode ${id}`);
+  }
+
+  /** Inodes with a backing id. */
+  registrations(): [number, number][] {
+    return [...this.#byId.values()].filter((inode) => inode.backing !== 0).map((inode) => [inode.id, inode.backing]);
   }
 
   find(id: number): Inode | undefined {
@@ -153,6 +164,7 @@ export class InodeTable {
       inode.generation = generation;
     }
     inode.unlinked = false;
+    inode.aside = false;
     this.#move(inode, parent, name);
     return inode;
   }
@@ -172,7 +184,10 @@ export class InodeTable {
 
   forget(id: number, count: number): void {
     const inode = this.#byId.get(id);
-    if (inode === undefined) return;
+    if (inode === undefined) {
+      this.#unforgotten.delete(id);
+      return;
+    }
     inode.lookups -= count;
     this.#drop(inode);
   }
@@ -182,7 +197,7 @@ export class InodeTable {
    * `raw` is an open for writing only.
    */
   opened(inode: Inode, unique: bigint, resent: boolean, raw: boolean): void {
-    const plain = BigInt.asUintN(64, unique) & ~RESEND_BIT;
+    const plain = unique & ~RESEND_BIT;
     if (resent && inode.lastOpen === plain && inode.opens > 0) return;
     inode.lastOpen = plain;
     inode.opens++;
@@ -192,8 +207,11 @@ export class InodeTable {
     this.#record(inode);
   }
 
-  /** Counts a release, after its reply; says what ended with it. */
-  released(inode: Inode, raw: boolean): { lastRaw: boolean; last: boolean } {
+  /** Counts a release, before its reply, and not twice either; says what ended with it. */
+  released(inode: Inode, unique: bigint, resent: boolean, raw: boolean): { lastRaw: boolean; last: boolean } {
+    const plain = unique & ~RESEND_BIT;
+    if (resent && inode.lastRelease === plain) return { lastRaw: false, last: false };
+    inode.lastRelease = plain;
     const last = inode.opens === 1;
     const lastRaw = raw && inode.rawOpens === 1;
     inode.opens = Math.max(0, inode.opens - 1);
@@ -221,9 +239,11 @@ export class InodeTable {
 
   #add(id: number, generation: number): Inode {
     const inode: Inode = {
-      id, generation, parent: undefined, name: "", children: 0, lookups: 0, opens: 0, rawOpens: 0, lastOpen: -1n, fd: -1, backing: 0, slot: -1,
+      id, generation, parent: undefined, name: "", children: 0, lookups: 0, opens: 0, rawOpens: 0, lastOpen: NEVER, lastRelease: NEVER, fd: -1, backing: 0, slot: -1,
       unlinked: false, aside: false, journalHeader: undefined,
     };
+    // The kernel will give back old references under this id, of which nobody knows how many.
+    if (this.#unforgotten.delete(id)) inode.lookups = Infinity;
     this.#byId.set(id, inode);
     return inode;
   }
@@ -280,12 +300,15 @@ export class InodeTable {
     this.#release(inode);
     if (inode.aside) fs.rmSync(asidePath(this.#runDir, inode.id), { force: true });
     inode.aside = false;
-    if (inode.lookups === Infinity) inode.lookups = 0;
+    if (inode.lookups === Infinity) {
+      this.#unforgotten.add(inode.id);
+      inode.lookups = 0;
+    }
     this.#drop(inode);
   }
 
   #record(inode: Inode): void {
-    this.#records.write(inode.slot, { inode: inode.id, generation: inode.generation, opens: inode.opens, rawOpens: inode.rawOpens, unique: BigInt.asUintN(64, inode.lastOpen) });
+    this.#records.write(inode.slot, { inode: inode.id, generation: inode.generation, opens: inode.opens, rawOpens: inode.rawOpens, unique: inode.lastOpen, released: inode.lastRelease });
   }
 
   /** Reads the whole backing tree: an earlier engine handed out ids of it that the kernel still uses. */

@@ -14,6 +14,12 @@ import { OPCODE_LIMIT } from "./opcodes.ts";
 export const SHARED_POSTED = 0;
 /** Raised at every open of a regular file: tells the main thread whether what it was told about opens still holds. */
 export const SHARED_OPENS = 1;
+/** What SHARED_POSTED was when the thread last took in what was posted. */
+export const SHARED_SEEN = 2;
+/** 1 from a read of the device to the next: while it is 0, whatever the thread reads next it meets with all that was posted. */
+export const SHARED_BUSY = 3;
+/** Requests that wait at the gate. */
+export const SHARED_PARKED = 4;
 export const SHARED_REQUESTS = 16;
 export const SHARED_WORDS = SHARED_REQUESTS + OPCODE_LIMIT;
 
@@ -44,7 +50,8 @@ export type Deferred = DeferredSetattr | DeferredUnlink | DeferredRename | Defer
 
 export type ToMain =
   | Deferred
-  | { kind: "ready"; minor: number }
+  /** `registered` are the backing ids by inode that an earlier engine left. */
+  | { kind: "ready"; minor: number; registered: readonly (readonly [number, number])[] }
   | { kind: "ended" }
   /** A granted request was answered; `done` is false when it failed. */
   | { kind: "granted"; key: number; done: boolean }
@@ -53,23 +60,22 @@ export type ToMain =
   | { kind: "closed"; path: string }
   /** The thread no longer uses this registration. */
   | { kind: "unregister"; id: number; backing: number }
-  | { kind: "answer"; key: number; value: number }
   | { kind: "report"; message: string; error: { message: string; stack: string | undefined } };
 
 export type ToThread =
   | { kind: "role"; role: "primary" | "follower" }
   | { kind: "gate" }
-  | { kind: "hide"; path: string; key: number }
+  | { kind: "hide"; path: string }
   | { kind: "reveal"; path: string }
   | { kind: "virtualNames"; names: ReadonlySet<string> }
   /** The registration of an inode; NO_BACKING when the kernel refused it. */
   | { kind: "registered"; id: number; backing: number }
-  | { kind: "unlinked"; id: number; aside: boolean }
-  | { kind: "renamed"; id: number; toParent: number; toName: string; replaced: { id: number; aside: boolean } | undefined }
+  /** `path` is the name that went: by now the inode number may already belong to a new file elsewhere. */
+  | { kind: "unlinked"; id: number; path: string; aside: boolean }
+  | { kind: "renamed"; id: number; to: string; toParent: number; toName: string; replaced: { id: number; aside: boolean } | undefined }
   | { kind: "grant"; key: number }
   | { kind: "refuse"; key: number }
   | { kind: "content"; handle: number; content: Uint8Array | undefined }
-  | { kind: "count"; path: string; key: number }
   | { kind: "stop" };
 
 /** In place of a backing id: this inode is served by reads and writes through the thread. */

@@ -1,14 +1,15 @@
 /**
  * The small file that remembers which inodes are open and under which backing id, for the engine that comes after a killed one.
  *
- * Always holds: an open is recorded before its reply is written and forgotten after the reply to its release, so a crash in between leaves a
- * count too high (the file stays registered) but never too low (which would give a second id to a live inode, and every open of it EIO).
+ * Always holds: opens and releases are recorded before their replies are written, with the number of the request, so one that the kernel
+ * repeats is not counted twice. Where several first opens of one inode were under way in a crash, the count may come out too high (the
+ * file stays registered), never too low, which would give a second id to a live inode, and every open of it EIO.
  * The thread writes all of a record but the backing id, which the main thread writes when the kernel gives it; the two ranges never overlap.
  * The file is valid as long as the FUSE connection: a new mount starts a new one. Nothing is fsynced: it need not outlive the kernel.
  *
  *   header, 64 bytes:  magic 8 | minor version of the kernel u32@8
  *   record, 64 bytes:  inode u64@0 | generation u32@8 | used u32@12 | opens u32@16 | opens for writing only u32@20
- *                      | unique of the newest counted open u64@24 | backing id i32@40
+ *                      | unique of the newest counted open u64@24 | of the newest counted release u64@32 | backing id i32@40
  */
 import * as fs from "node:fs";
 import { readU64, writeU64 } from "./wire.ts";
@@ -16,9 +17,9 @@ import { readU64, writeU64 } from "./wire.ts";
 const MAGIC = "SLUICEI1";
 const SIZE = 64;
 const MINOR = 8;
-const FIELD = { inode: 0, generation: 8, used: 12, opens: 16, rawOpens: 20, unique: 24, backing: 40 } as const;
+const FIELD = { inode: 0, generation: 8, used: 12, opens: 16, rawOpens: 20, unique: 24, released: 32, backing: 40 } as const;
 /** The range of the thread. */
-const THREAD_BYTES = 32;
+const THREAD_BYTES = 40;
 
 export interface OpenRecord {
   readonly slot: number;
@@ -27,6 +28,7 @@ export interface OpenRecord {
   readonly opens: number;
   readonly rawOpens: number;
   readonly unique: bigint;
+  readonly released: bigint;
   /** A backing id, NO_BACKING, or 0 when none was written yet. */
   readonly backing: number;
 }
@@ -48,29 +50,13 @@ export class OpenRecords {
 
   /** Opens the file that an earlier engine left, with what it holds. */
   static resume(path: string): { records: OpenRecords; minor: number; open: OpenRecord[] } {
-    const fd = fs.openSync(path, "r+");
-    const bytes = fs.readFileSync(path);
-    const records = new OpenRecords(fd);
-    if (bytes.length < SIZE || bytes.toString("latin1", 0, MAGIC.length) !== MAGIC) {
-      fs.closeSync(fd);
-      throw Object.assign(new Error(`EIO: not a table of open files, '${path}'`), { code: "EIO", errno: -5 });
-    }
-    const open: OpenRecord[] = [];
-    records.#slots = Math.ceil(bytes.length / SIZE) - 1;
-    for (let slot = 0; slot < records.#slots; slot++) {
-      // The last record may be short: the dead engine was killed between its two writes.
-      const record = Buffer.alloc(SIZE);
-      bytes.copy(record, 0, (slot + 1) * SIZE, Math.min((slot + 2) * SIZE, bytes.length));
-      if (record.readUInt32LE(FIELD.used) === 0) {
-        records.#free.push(slot);
-        continue;
-      }
-      open.push({
-        slot, inode: readU64(record, FIELD.inode), generation: record.readUInt32LE(FIELD.generation), opens: record.readUInt32LE(FIELD.opens),
-        rawOpens: record.readUInt32LE(FIELD.rawOpens), unique: record.readBigUInt64LE(FIELD.unique), backing: record.readInt32LE(FIELD.backing),
-      });
-    }
-    return { records, minor: bytes.readUInt32LE(MINOR), open };
+    const { minor, slots } = readRecords(path);
+    const records = new OpenRecords(fs.openSync(path, "r+"));
+    records.#slots = slots.length;
+    slots.forEach((record, slot) => {
+      if (record === undefined) records.#free.push(slot);
+    });
+    return { records, minor, open: slots.filter((record) => record !== undefined) };
   }
 
   private constructor(fd: number) {
@@ -95,6 +81,7 @@ export class OpenRecords {
     buffer.writeUInt32LE(record.opens, FIELD.opens);
     buffer.writeUInt32LE(record.rawOpens, FIELD.rawOpens);
     buffer.writeBigUInt64LE(record.unique, FIELD.unique);
+    buffer.writeBigUInt64LE(record.released, FIELD.released);
     fs.writeSync(this.#fd, buffer, 0, THREAD_BYTES, (slot + 1) * SIZE);
   }
 
@@ -103,6 +90,30 @@ export class OpenRecords {
     fs.writeSync(this.#fd, Buffer.alloc(SIZE), 0, SIZE, (slot + 1) * SIZE);
     this.#free.push(slot);
   }
+}
+
+/** All slots of a record file. Throws EIO when it is none. */
+function readRecords(path: string): { minor: number; slots: (OpenRecord | undefined)[] } {
+  const bytes = fs.readFileSync(path);
+  if (bytes.length < SIZE || bytes.toString("latin1", 0, MAGIC.length) !== MAGIC) {
+    throw Object.assign(new Error(`EIO: not a table of open files, '${path}'`), { code: "EIO", errno: -5 });
+  }
+  const slots: (OpenRecord | undefined)[] = [];
+  // The last record may be short: an engine was killed between its two writes, or is between them now.
+  for (let at = SIZE, slot = 0; at < bytes.length; at += SIZE, slot++) {
+    const record = Buffer.alloc(SIZE);
+    bytes.copy(record, 0, at, Math.min(at + SIZE, bytes.length));
+    slots.push(record.readUInt32LE(FIELD.used) === 0 ? undefined : {
+      slot, inode: readU64(record, FIELD.inode), generation: record.readUInt32LE(FIELD.generation), opens: record.readUInt32LE(FIELD.opens),
+      rawOpens: record.readUInt32LE(FIELD.rawOpens), unique: record.readBigUInt64LE(FIELD.unique), released: record.readBigUInt64LE(FIELD.released), backing: record.readInt32LE(FIELD.backing),
+    });
+  }
+  return { minor: bytes.readUInt32LE(MINOR), slots };
+}
+
+/** How often an inode is open now, by the record file; for the main thread, which need not wake the other for it. */
+export function recordedOpens(path: string, inode: number): number {
+  return readRecords(path).slots.find((record) => record?.inode === inode)?.opens ?? 0;
 }
 
 /** The main thread's half: writes the backing id of a record. `fd` is a descriptor of the same file, opened for writing. */

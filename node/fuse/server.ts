@@ -8,7 +8,7 @@ import * as fs from "node:fs";
 import { constants as os } from "node:os";
 import { receiveMessageOnPort, type MessagePort } from "node:worker_threads";
 import { InodeTable, type Inode } from "./inodes.ts";
-import { SHARED_OPENS, SHARED_POSTED, type Deferred, type DeferredAsk, type ThreadOptions, type ToMain, type ToThread } from "./messages.ts";
+import { SHARED_OPENS, SHARED_PARKED, SHARED_POSTED, SHARED_SEEN, type Deferred, type DeferredAsk, type ThreadOptions, type ToMain, type ToThread } from "./messages.ts";
 import { hashName, joinPath, pathOfTrustedName, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
 import { Request, REPLY_BODY, writeReplyHeader } from "./wire.ts";
 
@@ -132,9 +132,10 @@ export class Server {
     this.#seen = posted;
     for (;;) {
       const received = receiveMessageOnPort(this.#inbox) as { message: ToThread } | undefined;
-      if (received === undefined) return;
+      if (received === undefined) break;
       this.#take(received.message);
     }
+    Atomics.store(this.shared, SHARED_SEEN, posted);
   }
 
   takeGranted(): { key: number; request: Request }[] {
@@ -148,7 +149,7 @@ export class Server {
     switch (message.kind) {
       case "role": this.role = message.role; return;
       case "gate": this.gateOpen = true; return;
-      case "hide": this.hidden.add(message.path); this.#post({ kind: "answer", key: message.key, value: 0 }); return;
+      case "hide": this.hidden.add(message.path); return;
       case "reveal": this.hidden.delete(message.path); return;
       case "virtualNames": this.virtualNames = message.names; return;
       case "registered": {
@@ -156,14 +157,9 @@ export class Server {
         if (inode !== undefined) inode.backing = message.backing;
         return;
       }
-      case "unlinked": {
-        const inode = inodes.find(message.id);
-        if (inode !== undefined) inodes.unlinked(inode, message.aside);
-        return;
-      }
+      case "unlinked": this.#unlinked(message.id, message.path, message.aside); return;
       case "renamed": {
-        const replaced = message.replaced === undefined ? undefined : inodes.find(message.replaced.id);
-        if (replaced !== undefined) inodes.unlinked(replaced, message.replaced?.aside === true);
+        if (message.replaced !== undefined) this.#unlinked(message.replaced.id, message.to, message.replaced.aside);
         const inode = inodes.find(message.id);
         const parent = inodes.find(message.toParent);
         if (inode !== undefined && parent !== undefined) inodes.renamed(inode, parent, message.toName);
@@ -179,14 +175,13 @@ export class Server {
       case "content":
         if (message.content !== undefined) this.contents.set(message.handle, Buffer.from(message.content));
         return;
-      case "count": {
-        const stat = fs.lstatSync(inodes.fileOf(message.path), { bigint: true, throwIfNoEntry: false });
-        const inode = stat === undefined ? undefined : inodes.find(inodes.idOf(stat));
-        this.#post({ kind: "answer", key: message.key, value: inode?.opens ?? 0 });
-        return;
-      }
       case "stop": this.stopping = true; return;
     }
+  }
+
+  #unlinked(id: number, path: string, aside: boolean): void {
+    const inode = this.inodes.find(id);
+    if (inode !== undefined && this.inodes.path(inode) === path) this.inodes.unlinked(inode, aside);
   }
 
   // The gate, and who is trusted.
@@ -194,12 +189,20 @@ export class Server {
   /** Keeps a request until the gate opens. */
   park(request: Request): void {
     this.#parked.push(request.copy());
+    this.#countParked();
+    // The gate may have been opened by someone who did not see this one wait yet.
+    this.drain();
   }
 
   takeParked(): Request[] {
     const parked = this.#parked;
     if (parked.length > 0) this.#parked = [];
+    this.#countParked();
     return parked;
+  }
+
+  #countParked(): void {
+    Atomics.store(this.shared, SHARED_PARKED, this.#parked.length);
   }
 
   /** Ends a parked request whose caller was interrupted. */
@@ -207,6 +210,7 @@ export class Server {
     const at = this.#parked.findIndex((request) => request.unique === unique);
     if (at < 0) return;
     const [request] = this.#parked.splice(at, 1);
+    this.#countParked();
     if (request !== undefined) this.fail(request, -os.errno.EINTR);
   }
 

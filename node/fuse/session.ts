@@ -22,7 +22,7 @@ import { Moves } from "./moves.ts";
 import * as notify from "./notify.ts";
 import { OPCODES } from "./opcodes.ts";
 import { attributeSeconds } from "./policy.ts";
-import { writeBackingId } from "./records.ts";
+import { recordedOpens, writeBackingId } from "./records.ts";
 import { REPLY_BODY, writeAttrOut, writeOpenOut, writeReplyHeader } from "./wire.ts";
 
 export interface FuseOptions {
@@ -58,6 +58,8 @@ export async function startFuse(options: FuseOptions): Promise<FuseSession> {
   return session;
 }
 
+const MOST_WAKE_ATTEMPTS = 8;
+
 class Session implements FuseSession {
   readonly ready: Promise<void>;
   readonly ended: Promise<void>;
@@ -70,16 +72,12 @@ class Session implements FuseSession {
   readonly #moves = new Moves();
   /** Backing ids by inode. The thread knows the same; this one decides when two first opens of a file cross. */
   readonly #backings = new Map<number, number>();
-  readonly #answers = new Map<number, (value: number) => void>();
   readonly #grants = new Map<number, (done: boolean) => void>();
   readonly #out = Buffer.alloc(256);
   readonly #settleReady = Promise.withResolvers<void>();
   readonly #settleEnded = Promise.withResolvers<void>();
   #records = -1;
   #minor = 0;
-  /** The regular file that was registered last: the kernel most likely knows its inode still. */
-  #wakeInode = 0;
-  #nextKey = 1;
   #over = false;
 
   constructor(options: FuseOptions) {
@@ -128,11 +126,12 @@ class Session implements FuseSession {
 
   openGate(): void {
     this.#post({ kind: "gate" });
-    this.#wake();
+    if (Atomics.load(this.#shared, messages.SHARED_PARKED) > 0) this.#wake();
   }
 
   async hide(path: string): Promise<void> {
-    await this.#query((key) => ({ kind: "hide", path, key }));
+    this.#post({ kind: "hide", path });
+    await this.#known();
     this.invalidateEntry(path);
   }
 
@@ -164,8 +163,9 @@ class Session implements FuseSession {
     this.#post({ kind: "virtualNames", names });
   }
 
-  openCount(path: string): Promise<number> {
-    return this.#query((key) => ({ kind: "count", path, key }));
+  async openCount(path: string): Promise<number> {
+    const id = this.#idOf(path);
+    return id === undefined ? 0 : recordedOpens(join(this.#options.runDir, "inodes"), id);
   }
 
   requestCounts(): Record<string, number> {
@@ -193,30 +193,34 @@ class Session implements FuseSession {
     Atomics.add(this.#shared, messages.SHARED_POSTED, 1);
   }
 
-  /** Makes the thread's read return, so that it takes in what was posted although no application asks for anything. */
-  #wake(): void {
+  /**
+   * Makes the thread's read return, so that it takes in what was posted although no application asks for anything. Not `must`: it may as
+   * well happen with the next request.
+   */
+  #wake(must = true): void {
     if (this.#over) return;
-    if (this.#wakeInode !== 0 && notify.wakeByInode(this.#fd, this.#wakeInode)) return;
-    // Needs a thread of the pool, so it is the second choice.
-    fs.statfs(this.#options.mountPoint, () => {});
+    let attempts = 0;
+    for (const id of this.#backings.keys()) {
+      if (notify.wakeByInode(this.#fd, id)) return;
+      if (++attempts === MOST_WAKE_ATTEMPTS) break;
+    }
+    // The kernel knows no regular file of ours. A call of our own on our own mount is the last choice: an engine that is killed during it
+    // ends only when the next one has answered it.
+    if (must) fs.statfs(this.#options.mountPoint, () => {});
   }
 
-  /** A question to the thread; 0 when the mount ends first. */
-  async #query(question: (key: number) => messages.ToThread): Promise<number> {
-    const key = this.#nextKey++;
-    const { promise, resolve } = Promise.withResolvers<number>();
-    this.#answers.set(key, resolve);
-    this.#post(question(key));
-    this.#wake();
-    const value = await Promise.race([promise, this.ended.then(() => 0)]);
-    this.#answers.delete(key);
-    return value;
+  /** Resolves when the thread meets whatever it reads next with all that was posted so far. */
+  async #known(): Promise<void> {
+    const posted = Atomics.load(this.#shared, messages.SHARED_POSTED);
+    const behind = (): boolean => Atomics.load(this.#shared, messages.SHARED_BUSY) === 1 && Atomics.load(this.#shared, messages.SHARED_SEEN) - posted < 0;
+    while (!this.#over && behind()) await new Promise((resolve) => setImmediate(resolve));
   }
 
   #receive(message: messages.ToMain): void {
     switch (message.kind) {
       case "ready":
         this.#minor = message.minor;
+        for (const [id, backing] of message.registered) this.#backings.set(id, backing);
         this.#settleReady.resolve();
         return;
       case "ended": this.#over = true; return;
@@ -232,7 +236,6 @@ class Session implements FuseSession {
       case "rawWritten": this.#hooks.afterRawWrite(message.path); return;
       case "closed": this.#hooks.afterLastClose(message.path); return;
       case "unregister": this.#unregister(message.id, message.backing); return;
-      case "answer": this.#answers.get(message.key)?.(message.value); return;
       case "report": this.#hooks.report(message.message, Object.assign(new Error(message.error.message), { stack: message.error.stack })); return;
     }
   }
@@ -286,11 +289,11 @@ class Session implements FuseSession {
     const consent = this.#hooks.beforeUnlink(message.path);
     if (consent !== undefined) await consent;
     const aside = removeName(this.#options.runDir, this.#file(message.path), message.id, this.#mayBeOpen(message.open, message.opens));
-    this.#post({ kind: "unlinked", id: message.id, aside });
+    this.#post({ kind: "unlinked", id: message.id, path: message.path, aside });
     this.#hooks.afterUnlink(message.path);
     this.#reply(message.unique);
     // Should nobody have it open after all, the thread removes it now and not with the next request.
-    if (aside) this.#wake();
+    if (aside) this.#wake(false);
   }
 
   async #rename(message: messages.DeferredRename): Promise<void> {
@@ -299,10 +302,10 @@ class Session implements FuseSession {
     if (consent !== undefined) await consent;
     const keep = replaced === undefined ? undefined : { id: replaced.id, keep: this.#mayBeOpen(replaced.open, message.opens) };
     const aside = replaceName(this.#options.runDir, this.#file(path), this.#file(to), keep);
-    this.#post({ kind: "renamed", id: message.id, toParent: message.toParent, toName: message.toName, replaced: replaced === undefined ? undefined : { id: replaced.id, aside } });
+    this.#post({ kind: "renamed", id: message.id, to, toParent: message.toParent, toName: message.toName, replaced: replaced === undefined ? undefined : { id: replaced.id, aside } });
     this.#hooks.afterRename(path, to);
     this.#reply(message.unique);
-    if (aside) this.#wake();
+    if (aside) this.#wake(false);
   }
 
   async #journal(message: messages.DeferredJournal): Promise<void> {
@@ -356,7 +359,6 @@ class Session implements FuseSession {
     let backing = this.#backings.get(message.id);
     if (backing === undefined) {
       backing = this.#register(message);
-      this.#wakeInode = message.id;
       this.#backings.set(message.id, backing);
       if (this.#records < 0) this.#records = fs.openSync(join(this.#options.runDir, "inodes"), "r+");
       writeBackingId(this.#records, message.slot, backing);

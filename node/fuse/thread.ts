@@ -14,7 +14,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { assert } from "../core/assert.ts";
 import { errnoOf } from "../../proto/errors.ts";
 import { HANDLERS } from "./handlers.ts";
-import { SHARED_REQUESTS, type ThreadOptions } from "./messages.ts";
+import { SHARED_BUSY, SHARED_REQUESTS, type ThreadOptions } from "./messages.ts";
 import { OPCODE_LIMIT, opcodeByNumber } from "./opcodes.ts";
 import { MAX_WRITE, Server } from "./server.ts";
 import { Request } from "./wire.ts";
@@ -27,7 +27,7 @@ const buffer = Buffer.alloc(MAX_WRITE + 4096 * 2);
 const request = new Request(buffer);
 
 // Otherwise INIT is still to come, also when an earlier engine died before it had answered it.
-if (server.inodes.minor > 0) server.post({ kind: "ready", minor: server.inodes.minor });
+if (server.inodes.minor > 0) server.post({ kind: "ready", minor: server.inodes.minor, registered: server.inodes.registrations() });
 while (!server.stopping && receive()) {
   server.drain();
   dispatch(request);
@@ -38,9 +38,11 @@ server.post({ kind: "ended" });
 
 /** Waits for one request; false when there will be no more. */
 function receive(): boolean {
+  Atomics.store(server.shared, SHARED_BUSY, 0);
   for (;;) {
     try {
       request.length = fs.readSync(options.fuseFd, buffer, 0, buffer.length, null);
+      Atomics.store(server.shared, SHARED_BUSY, 1);
       return true;
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code;

@@ -23,11 +23,13 @@ interface Fence {
 
 export class Fences {
   readonly #pathOf: (path: string) => string;
+  readonly #openFlags: string | number;
   readonly #fences = new Map<string, Fence>();
 
-  /** `pathOf` leads from a path below the mount to where the file is opened. */
-  constructor(pathOf: (path: string) => string) {
+  /** `pathOf` leads from a path below the mount to where the file is opened. Write access is needed for a write lock, not for writing. */
+  constructor(pathOf: (path: string) => string, openFlags: string | number = "r+") {
     this.#pathOf = pathOf;
+    this.#openFlags = openFlags;
   }
 
   /** Databases whose fence is held. */
@@ -62,8 +64,7 @@ export class Fences {
     }
     const files: FileHandle[] = [];
     try {
-      // Write access is needed for a write lock, not for writing.
-      for (const name of [path, shmPath]) files.push(await open(name, "r+"));
+      for (const name of [path, shmPath]) files.push(await open(name, this.#openFlags));
       const [db, shm] = files as [FileHandle, FileHandle];
       const missing: [FileHandle, "read" | "write", LockRange][] = [[db, "read", SHARED_LOCK], [shm, "read", WAL_DMS_LOCK], [shm, "write", WAL_WRITE_LOCK], [shm, "write", WAL_CKPT_LOCK]];
       for (;;) {

@@ -22,7 +22,7 @@ import type { DataLock } from "./data-lock.ts";
 import { Fences } from "./fences.ts";
 import { ENGINE_FDS, reportError, type EngineToGuardian, type GuardianToEngine, type ProxyToGuardian } from "./messages.ts";
 import { removeMountRecord, writeMountRecord, type MountRecord } from "./mount-record.ts";
-import type { Mounting } from "./mounting.ts";
+import type { MountServer, Mounting } from "./mounting.ts";
 import { Supervised } from "./supervised.ts";
 
 /** What the guardian says to the operator. */
@@ -36,6 +36,9 @@ export interface GuardianParts {
   readonly mounting: Mounting;
   readonly log: GuardianLog;
   readonly lock: DataLock;
+  readonly driver: { readonly driver: "passthrough" | "fuse-native"; readonly reason: string };
+  /** Mounts by starting the process that serves, where the driver has one; else `mounting.mount` mounts. Throws DRIVER_UNAVAILABLE. */
+  readonly startServer?: () => Promise<MountServer>;
   /** Files that Node runs as engine and as proxy. */
   readonly engineEntry: string;
   readonly proxyEntry: string;
@@ -58,18 +61,19 @@ const PROXY_FLAGS = ["--max-semi-space-size=4"];
 export async function runGuardian(config: Config, parts: GuardianParts): Promise<number> {
   const { log, mounting } = parts;
   const mountPoint = config.fuse.mount;
-  let fuseFd: number;
+  let fuseFd: number | undefined;
+  const server = await parts.startServer?.();
   try {
-    fuseFd = mounting.mount(mountPoint);
+    if (server === undefined) fuseFd = mounting.mount(mountPoint);
   } catch (error) {
     throw new AppError("DRIVER_UNAVAILABLE", [config.fuse.driver, (error as Error).message], { cause: error });
   }
   const device = mounting.device(mountPoint);
   let record: MountRecord = { pid: process.pid, mountPoint, bootId: bootId(), startedAt: new Date().toISOString(), ...(device === undefined ? {} : { device }) };
   writeMountRecord(config.data, record);
-  log.info({ mount: mountPoint, data: config.data }, "Mounted");
+  log.info({ mount: mountPoint, data: config.data, ...parts.driver }, `Mounted with driver ${parts.driver.driver}: ${parts.driver.reason}`);
 
-  const fences = new Fences((path) => mounting.trustedPath(mountPoint, path));
+  const fences = new Fences((path) => mounting.trustedPath(mountPoint, path), mounting.trustedFlags);
   const hurry = new AbortController();
   const { promise: stopAsked, resolve: askToStop } = Promise.withResolvers<number>();
   const { promise: engineStopped, resolve: engineHasStopped } = Promise.withResolvers<void>();
@@ -87,9 +91,9 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
     spawn(restart) {
       const child = spawn(process.execPath, [...ENGINE_FLAGS, parts.engineEntry], {
         // A session of its own: an interrupt at the terminal is the guardian's to handle.
-        detached: true, stdio: ["ignore", "inherit", "inherit", fuseFd, "ipc", parts.lock.fd],
+        detached: true, stdio: ["ignore", "inherit", "inherit", fuseFd ?? "ignore", "ipc", parts.lock.fd],
       });
-      const init: GuardianToEngine = { type: "init", config, resume: restart && served, mountPoint, guardianPid: process.pid };
+      const init: GuardianToEngine = { type: "init", config, resume: restart && served, mountPoint, guardianPid: process.pid, driver: parts.driver };
       child.send(init, () => {});
       log.info({ pid: child.pid, resume: init.resume }, "Engine started");
       return child;
@@ -170,6 +174,10 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
   const handlers = [...(["SIGTERM", "SIGINT"] as const).map((name) => [name, onStopSignal] as const), ...PASSED_SIGNALS.map((name) => [name, onPassedSignal] as const)];
   for (const [name, handler] of handlers) process.on(name, handler);
 
+  // The mount cannot be taken up by another server, as it can by another engine: programs have lost their files, so the node ends.
+  void server?.ended.then((how) => {
+    if (!stopping) giveUp({ how }, "The process that serves the mount ended, and the mount with it; stopping");
+  });
   engine.start();
   const code = await stopAsked;
   stopping = true;
@@ -187,9 +195,10 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
   if (!drained) log.warn({}, "The engine did not finish in time; what is missing is recovered at the next start");
   await Promise.race([fences.close(), sleep(GRACE_MS.fences, undefined, { ref: false })]);
   const result = mounting.unmount(mountPoint);
-  // An engine that is served its ENODEV ends by itself.
+  await server?.end();
+  // An engine that is served its ENODEV, or loses its connection with the server, ends by itself.
   await engine.end(undefined, drained ? GRACE_MS.engineExit : 0, hurry.signal);
-  closeSync(fuseFd);
+  if (fuseFd !== undefined) closeSync(fuseFd);
   if (result === "detached") {
     const holders = mounting.holders(mountPoint, record.device).map((holder) => `${holder.command} (${holder.pid})`);
     log.warn({ holders }, "Unmounted while programs still held files; they get errors now, and the node refuses to start until they end");

@@ -17,6 +17,8 @@ export type GuardianToEngine =
       readonly resume: boolean;
       readonly mountPoint: string;
       readonly guardianPid: number;
+      /** Which driver serves the mount, and why that one. With fuse-native the engine inherits no /dev/fuse. */
+      readonly driver: { readonly driver: "passthrough" | "fuse-native"; readonly reason: string };
     }
   /** Capture what is committed, write what must be written, close connections, then say `stopped`. The unmount follows. */
   | { readonly type: "stop" }

@@ -12,6 +12,15 @@ export interface Holder {
 
 export type MountPointState = "free" | "absent" | "notEmpty" | "deadMount" | "liveMount" | "notDirectory";
 
+/** A process that serves the mount, with a driver under which the engine does not. */
+export interface MountServer {
+  readonly pid: number;
+  /** How it ended. The mount is dead then. */
+  readonly ended: Promise<string>;
+  /** Ends it; resolves when it is gone. */
+  end(): Promise<void>;
+}
+
 export interface Mounting {
   /** Opens /dev/fuse and mounts; the descriptor keeps the connection alive. Throws a system error. */
   mount(mountPoint: string): number;
@@ -23,6 +32,8 @@ export interface Mounting {
    * application that waits for the engine may hold that lock while the engine waits for the guardian.
    */
   trustedPath(mountPoint: string, path: string): string;
+  /** What the guardian opens it with, where that is not "r+". */
+  readonly trustedFlags?: number;
   /** "major:minor" of the newest mount at this path, asked of the kernel and not of the server, which need not answer yet. */
   device(mountPoint: string): string | undefined;
   /** Programs that hold files of a dead or detached mount; with `device` also of one that has left the name space. */

@@ -14,14 +14,14 @@ import type { LogEntry, TxLog } from "./tx-log.ts";
 const KEEP_NEWEST = 128;
 const SMALL_BYTES = 256 << 10;
 
-/** The first run worth merging: consecutive, small, all at or before `upTo`. Undefined when there is none. */
-export function findRun(entries: readonly LogEntry[], upTo: number): { first: number; count: number } | undefined {
+/** The first run worth merging: consecutive, small, all at or before `upTo`, none but the first beginning at a border. Undefined when there is none. */
+export function findRun(entries: readonly LogEntry[], upTo: number, borders: ReadonlySet<number> = new Set()): { first: number; count: number } | undefined {
   let first = 0;
   let bytes = 0;
   for (let index = 0; index < entries.length - KEEP_NEWEST; index++) {
     const entry = entries[index]!;
     const previous = entries[index - 1];
-    const joins = index > first && previous !== undefined && previous.max + 1 === entry.min;
+    const joins = index > first && previous !== undefined && previous.max + 1 === entry.min && !borders.has(entry.min);
     if (entry.max > upTo) return undefined;
     if (!joins || entry.size > SMALL_BYTES || bytes + entry.size > COMPACT_BYTES_MAX) {
       first = index;
@@ -34,11 +34,17 @@ export function findRun(entries: readonly LogEntry[], upTo: number): { first: nu
   return undefined;
 }
 
-/** Merges one run, if there is one. Returns how many files went. */
+/** Merges one run, if there is one. Returns how many files went, or 1 when it found a border that no merge may cross. */
 export function compactLog(log: TxLog, upTo: number): number {
-  const run = findRun(log.entries, upTo);
+  const run = findRun(log.entries, upTo, log.borders);
   if (run === undefined) return 0;
   const parts = log.entries.slice(run.first, run.first + run.count);
+  const headers = parts.map((entry) => log.header(entry));
+  const border = headers.findIndex((header, index) => index > 0 && header.pageSize !== headers[index - 1]!.pageSize);
+  if (border > 0) {
+    log.borders.add(parts[border]!.min);
+    return 1;
+  }
   const descriptors = parts.map((entry) => log.openEntry(entry));
   const path = `${log.pathOf({ min: parts[0]!.min, max: parts.at(-1)!.max })}.merge`;
   const output = files.open("compact:open", path, "w", 0o600);

@@ -7,6 +7,7 @@
  * from the journal where it has them). Too many candidates cost time; too few would lose data, so doubt ends in a diff.
  */
 import fs from "node:fs";
+import { pageChecksum } from "../core/checksums.ts";
 import { files } from "../io/files.ts";
 import { freelistLeaves } from "../sqlite/freelist.ts";
 import { journalPages, originalPage, type JournalHeader } from "../sqlite/journal.ts";
@@ -46,7 +47,11 @@ export function journalCandidates(database: Database, zeroedHeader: JournalHeade
     const pages = new Set<number>([1, ...journaled]);
     for (let pgno = database.sums.pageCount + 1; pgno <= pageCount; pgno++) pages.add(pgno);
     const before = (pgno: number): Buffer => originalPage(read, size, pgno, zeroedHeader) ?? pageOfFile(databaseFd, pgno, pageSize);
-    const oldHeader = readDatabaseHeader(before(1).subarray(0, 100));
+    // Every transaction changes page 1. If the journal saved another one than the log has, a commit came before that gave no signal
+    // (PERSIST with synchronous=OFF, MEMORY, OFF), and its pages are not among these.
+    const oldFirst = before(1);
+    if (journaled.size > 0 && pageChecksum(1, oldFirst) !== database.sums.get(1)) return undefined;
+    const oldHeader = readDatabaseHeader(oldFirst.subarray(0, 100));
     if (oldHeader !== undefined && oldHeader.freelistCount > 0) {
       const leaves = freelistLeaves(before, oldHeader.freelistTrunk, oldHeader.freelistCount, database.sums.pageCount);
       if (leaves === undefined) return undefined;

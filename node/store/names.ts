@@ -6,6 +6,19 @@
  */
 import { join } from "node:path";
 
+/**
+ * How a database's files are reached through the mount, with a driver under which the kernel keeps pages of the mount's files of its own: what
+ * is written to a backing file would not be seen by programs, and what they store in a map of the `-shm` is not in the backing file.
+ */
+export interface MountAccess {
+  /** The path of a file on the mount, from its path below it. */
+  path(name: string): string;
+  /** Flags for open(2) that mark the node's own descriptors. */
+  readonly openFlags: number;
+  /** A descriptor of the database's `-shm` on the mount, the caller's from now on; undefined while there is none. Never blocks. */
+  openIndex(name: string): number | undefined;
+}
+
 export interface DatabasePaths {
   readonly name: string;
   readonly database: string;
@@ -14,6 +27,8 @@ export interface DatabasePaths {
   readonly journal: string;
   /** Folder of LTX files, `state.json` and `checksums`. */
   readonly log: string;
+  /** Absent where the backing files are the mount's files (passthrough). Names are made and removed in the backing folder in any case. */
+  readonly mount?: MountAccess;
 }
 
 export function databasePaths(dataDir: string, name: string): DatabasePaths {

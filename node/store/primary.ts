@@ -8,7 +8,7 @@
  */
 import fs from "node:fs";
 import { setImmediate as nextTick, setTimeout as sleep } from "node:timers/promises";
-import { ARENA, CHECKSUM_FLAG, pageChecksumAt } from "../core/checksums.ts";
+import { ARENA, CHECKSUM_FLAG, pageChecksum, pageChecksumAt } from "../core/checksums.ts";
 import { files } from "../io/files.ts";
 import { isDatabaseHeader, lockPgno, readDatabaseHeader, type DatabaseHeader } from "../sqlite/database-header.ts";
 import { decodeJournalHeader } from "../sqlite/journal.ts";
@@ -25,6 +25,8 @@ const UNSETTLED_SPINS = 2_000;
 /** Pages in a WAL batch that are recorded without a pause. */
 const INLINE_PAGES = 1_000;
 const DIFF_SLICE_BYTES = 4 << 20;
+/** File systems without fine-grained times move them once in a timer tick, of 10 ms at most. */
+const MTIME_TICK_MS = 15;
 
 export interface PrimaryStats {
   flushes: number;
@@ -43,8 +45,9 @@ export class Primary {
   #knownMtimeNs = -1n;
   #changeCounter: number | undefined;
   #gap = false;
-  /** A program is rewriting the file past SQLite (O_TRUNC, O_WRONLY); its end is the next point to look. */
-  rawWriting = false;
+  #rawWriting = false;
+  /** The file was rewritten past SQLite since the last diff: whatever its change counter says, it is one transaction. */
+  #rewritten = false;
 
   constructor(database: Database, report: (message: string, error: unknown) => void) {
     this.database = database;
@@ -68,15 +71,15 @@ export class Primary {
   /** One quick look; records what is new when that needs no waiting. True when something was recorded. */
   tryFlush(): boolean {
     if (!this.turn.idle || this.#gap || this.database.distrust !== undefined) return false;
-    const look = this.wal.look();
+    const look = this.#look();
     if (look === "gap") {
       this.#gap = true;
-      void this.flush();
+      this.flush().catch((error: unknown) => this.#report(`Capture of "${this.database.name}" failed`, error));
       return false;
     }
     if (typeof look === "string") return false;
     if (look.pages.length > INLINE_PAGES) {
-      void this.flush();
+      this.flush().catch((error: unknown) => this.#report(`Capture of "${this.database.name}" failed`, error));
       return false;
     }
     return this.#recordBatch(look) === "recorded";
@@ -116,10 +119,27 @@ export class Primary {
 
   #settledLook(): ReturnType<WalCapture["look"]> {
     for (let spin = 0; spin < UNSETTLED_SPINS; spin++) {
-      const look = this.wal.look();
+      const look = this.#look();
       if (look !== "unsettled") return look;
     }
     return "unsettled";
+  }
+
+  /**
+   * A look at the WAL. A WAL that begins while the database file has commits that gave no signal (a switch from journal_mode MEMORY or OFF) is
+   * a gap: its frames lie over pages that the log does not have. Every such commit has changed page 1.
+   */
+  #look(): ReturnType<WalCapture["look"]> {
+    const look = this.wal.look();
+    if (typeof look === "string" || this.wal.captured !== undefined || this.database.position.txid === 0) return look;
+    const page = Buffer.alloc(this.database.pageSize);
+    const fd = files.open("capture:database", this.database.paths.database, "r");
+    try {
+      files.read("capture:database", fd, page, 0, page.length, 0);
+    } finally {
+      fs.closeSync(fd);
+    }
+    return pageChecksum(1, page) === this.database.sums.get(1) ? look : "gap";
   }
 
   #walChange(batch: WalBatch): Change & { databaseFd: number | undefined } {
@@ -194,9 +214,27 @@ export class Primary {
     });
   }
 
+  /** A program begins to rewrite the file past SQLite (it emptied it): nothing is captured until it is done. */
+  beginRewrite(): void {
+    this.#rawWriting = true;
+    this.#rewritten = true;
+  }
+
+  /** Whoever may have been rewriting the file has closed it. */
+  endRewrite(): void {
+    this.#rawWriting = false;
+  }
+
+  /** A whole file was put here past SQLite: it becomes one transaction. */
+  async captureRewritten(): Promise<void> {
+    this.#rawWriting = false;
+    this.#rewritten = true;
+    await this.diff("written past SQLite");
+  }
+
   /** The file may have changed without a signal (journal_mode MEMORY or OFF, a program past SQLite): look, and compare if it did. */
   async checkFile(): Promise<void> {
-    if (this.rawWriting) return;
+    if (this.#rawWriting) return;
     const stat = fs.statSync(this.database.paths.database, { bigint: true, throwIfNoEntry: false });
     if (stat === undefined || stat.mtimeNs === this.#knownMtimeNs || (files.sizeOf(this.database.paths.wal) ?? 0) > 0) return;
     await this.diff("the file changed without a journal");
@@ -263,6 +301,8 @@ export class Primary {
 
   async #diffOnce(fd: number, journalEnds: boolean): Promise<"done" | "again"> {
     const { database } = this;
+    // Half a file is nobody's transaction: the end of the rewriting is the next point to look.
+    if (this.#rawWriting) return "again";
     const before = fs.fstatSync(fd, { bigint: true });
     const hasWal = (files.sizeOf(database.paths.wal) ?? 0) > 0;
     if (!hasWal && !journalEnds && (isWriting(Number(before.ino)) || this.#journalIsHot())) return "again";
@@ -284,7 +324,7 @@ export class Primary {
       sums.set(pgno, pageChecksumAt(pgno, 0, pageSize));
     }
     sums.resize(pageCount);
-    const unmoved = (): boolean => hasWal || journalEnds || (fs.fstatSync(fd, { bigint: true }).mtimeNs === before.mtimeNs && !isWriting(Number(before.ino)));
+    const unmoved = (): boolean => !this.#rawWriting && (hasWal || journalEnds || (fs.fstatSync(fd, { bigint: true }).mtimeNs === before.mtimeNs && !isWriting(Number(before.ino))));
     if (!unmoved()) return "again";
     const resized = database.pageSize !== 0 && database.pageSize !== pageSize;
     const whole = resized || database.position.txid === 0 || database.distrust !== undefined;
@@ -292,7 +332,11 @@ export class Primary {
     for (const pgno of database.allPages(pageCount, pageSize)) if (whole || sums.get(pgno) !== database.sums.get(pgno)) changed.push(pgno);
     const finish = (): "done" => {
       if (overlay !== undefined) this.wal.captured = overlay.next;
-      this.noteFile();
+      // The file as it was read, not as it is now: a commit without a journal may have come since. One that came within the same tick of the
+      // file system's clock would not show in the time, so a time that is too fresh is no proof.
+      this.#knownMtimeNs = Date.now() - Number(before.mtimeNs / 1_000_000n) < MTIME_TICK_MS ? -1n : before.mtimeNs;
+      this.#changeCounter = header?.changeCounter;
+      this.#rewritten = false;
       return "done";
     };
     if (database.distrust !== undefined) {
@@ -306,7 +350,7 @@ export class Primary {
     }
     if (changed.length === 0 && pageCount === database.sums.pageCount) return finish();
     const counter = header?.changeCounter;
-    const commits = overlay === undefined && counter !== undefined && this.#changeCounter !== undefined && counter > this.#changeCounter ? counter - this.#changeCounter : 1;
+    const commits = !this.#rewritten && overlay === undefined && counter !== undefined && this.#changeCounter !== undefined && counter > this.#changeCounter ? counter - this.#changeCounter : 1;
     const outcome = await pausing(database.recordSteps({
       commits, pageSize, pageCount, candidates: changed, candidateCount: changed.length,
       readPage: (pgno, offset) => {

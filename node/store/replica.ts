@@ -68,10 +68,17 @@ export class Replica {
    * running readers, the guardian kept the fence): the wal-index is the truth and is taken over.
    */
   static open(paths: DatabasePaths, options: { pageSize: number; live: boolean }): Replica {
-    const database = files.open("replica:database", paths.database, "r+");
-    const wal = files.open("replica:wal", paths.wal, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o644);
+    const { mount } = paths;
+    const onMount = (suffix: string): number => files.open("replica:mount", mount!.path(`${paths.name}${suffix}`), mount!.openFlags);
+    // Made in the backing folder first: to make a file on the mount is a question to this very process.
+    let wal = files.open("replica:wal", paths.wal, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o644);
     copyOwner(paths.database, paths.wal);
-    const index = WalIndexMap.open(paths.shm, { rebuild: !options.live });
+    if (mount !== undefined) {
+      fs.closeSync(wal);
+      wal = onMount("-wal");
+    }
+    const database = mount === undefined ? files.open("replica:database", paths.database, "r+") : onMount("");
+    const index = WalIndexMap.open(paths.shm, { rebuild: !options.live, ...(mount === undefined ? {} : { openMapped: () => onMount("-shm") }) });
     copyOwner(paths.database, paths.shm);
     const replica = new Replica(paths, options.pageSize, { wal, database }, index);
     if (options.live && index.isValid()) replica.#takeOver();

@@ -18,7 +18,7 @@ import { CaptureClock } from "./capture-clock.ts";
 import { compactLog } from "./compaction.ts";
 import { Database, type StoreContext } from "./database.ts";
 import { Follower, type FollowerHost } from "./follower.ts";
-import { databasePaths, decodeLogName } from "./names.ts";
+import { databasePaths, decodeLogName, type MountAccess } from "./names.ts";
 import { Primary } from "./primary.ts";
 import { copyDatabase } from "./transfer.ts";
 
@@ -30,6 +30,8 @@ export interface StoreOptions {
   /** Whether a database of this name is replicated: the configuration's patterns. */
   readonly replicates: (name: string) => boolean;
   readonly retention: { readonly durationMs: number; readonly bytes: number };
+  /** For a driver that does not pass files through. */
+  readonly mount?: MountAccess;
   readonly host: FollowerHost & {
     /** The set of virtual names has changed. */
     setVirtualNames(names: ReadonlySet<string>): void;
@@ -122,11 +124,17 @@ export class Store implements MountHooks {
   #load(name: string): StoredDatabase {
     const known = this.#databases.get(name);
     if (known !== undefined) return known;
-    const database = new Database(databasePaths(this.#options.dataDir, name), this.#context);
+    const { mount } = this.#options;
+    const database = new Database({ ...databasePaths(this.#options.dataDir, name), ...(mount === undefined ? {} : { mount }) }, this.#context);
     database.open();
     const entry: StoredDatabase = { database, primary: undefined, follower: undefined };
     this.#databases.set(name, entry);
+    let { deleted } = database;
     database.onChange((changed) => {
+      if (changed.deleted !== deleted) {
+        ({ deleted } = changed);
+        this.#namesChanged();
+      }
       for (const listener of this.#listeners) listener(changed);
     });
     this.#namesChanged();
@@ -154,7 +162,8 @@ export class Store implements MountHooks {
 
   #namesChanged(): void {
     const names = new Set<string>([".lag", ".primary"]);
-    for (const [name, { database }] of this.#databases) if (!database.deleted) names.add(`${name}-pos`);
+    // On the primary also one that is just being made anew: reading its position waits for its first transaction.
+    for (const [name, { database, primary }] of this.#databases) if (!database.deleted || primary !== undefined) names.add(`${name}-pos`);
     this.#options.host.setVirtualNames(names);
   }
 
@@ -307,7 +316,7 @@ export class Store implements MountHooks {
     if (primary === undefined || companion === "-shm") return;
     if (companion === "-journal") return size === 0 ? primary.journalEnds() : undefined;
     // SQLite never empties a database that has pages: this is a program that rewrites it, and its last close is the next point to look.
-    if (companion === undefined && size === 0 && entry!.database.sums.pageCount > 0) primary.rawWriting = true;
+    if (companion === undefined && size === 0 && entry!.database.sums.pageCount > 0) primary.beginRewrite();
     return primary.flush();
   }
 
@@ -420,7 +429,7 @@ export class Store implements MountHooks {
   beforeRawWrite(path: string): void {
     this.#rawWriters.add(path);
     const { entry, companion } = this.#owner(path);
-    if (companion === undefined && entry?.primary !== undefined) entry.primary.rawWriting = true;
+    if (companion === undefined && entry?.primary !== undefined) entry.primary.beginRewrite();
   }
 
   afterRawWrite(path: string): void {
@@ -433,8 +442,7 @@ export class Store implements MountHooks {
     const { entry, companion } = this.#owner(path);
     if (companion !== undefined) return;
     if (entry?.primary !== undefined) {
-      entry.primary.rawWriting = false;
-      entry.primary.diff("written past SQLite").catch((error: unknown) => this.report(`Capture of "${path}" failed`, error));
+      entry.primary.captureRewritten().catch((error: unknown) => this.report(`Capture of "${path}" failed`, error));
       this.#clock.renew(path);
     } else if (this.#looksLikeDatabase(path)) {
       this.#discover(path, false);
@@ -445,8 +453,13 @@ export class Store implements MountHooks {
     if (this.#role !== "primary") return;
     const { entry, companion } = this.#owner(path);
     if (companion !== undefined) return;
-    if (entry?.primary !== undefined) entry.primary.checkFile().catch((error: unknown) => this.report(`Look at "${path}" failed`, error));
-    else if (this.#looksLikeDatabase(path)) this.#discover(path, false);
+    if (entry?.primary !== undefined) {
+      // Whoever was rewriting the file, by whatever kind of descriptor, is done.
+      entry.primary.endRewrite();
+      entry.primary.checkFile().catch((error: unknown) => this.report(`Look at "${path}" failed`, error));
+    } else if (this.#looksLikeDatabase(path)) {
+      this.#discover(path, false);
+    }
   }
 
   journalZeroed(path: string, header: Buffer | undefined): void | Promise<void> {
@@ -462,7 +475,7 @@ export class Store implements MountHooks {
     }
     if (path === ".lag") return Buffer.from(`${this.#role === "primary" ? 0 : (this.#options.host.lagMs() ?? -1)}\n`);
     const entry = path.endsWith("-pos") ? this.#databases.get(path.slice(0, -4)) : undefined;
-    if (entry === undefined || entry.database.deleted) return undefined;
+    if (entry === undefined || (entry.database.deleted && entry.primary === undefined)) return undefined;
     const text = (): Buffer => Buffer.from(`${formatPosition(entry.database.position)}\n`);
     return entry.primary === undefined ? text() : entry.primary.flush().then(text);
   }

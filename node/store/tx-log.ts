@@ -28,6 +28,8 @@ export class TxLog {
   #bytes = 0;
   readonly #recent = new Map<number, Buffer>();
   #recentBytes = 0;
+  /** First TXIDs of entries that must not be merged with the one before: the page size changes there. */
+  readonly borders = new Set<number>();
 
   constructor(folder: string, aside: (path: string, reason: string) => void) {
     this.folder = folder;

@@ -6,7 +6,9 @@
  * a WAL that continues has the same salts, one that was restarted has salt-1 one higher; anything else is a gap and is never guessed at.
  *
  * The wal-index tells what each frame holds, so nothing of the WAL is read but the newest version of each page. Without one (locking_mode =
- * EXCLUSIVE keeps it in heap memory) the frames are scanned.
+ * EXCLUSIVE keeps it in heap memory) the frames are scanned. Where the index must be read through the mount, they are scanned as well until
+ * its descriptor is there, a moment after its creation: a scan takes committed frames before they are published. Should their writer die in
+ * between, they are overwritten, the index then ends before what was captured or the frames do not continue it, and that is a gap.
  */
 import fs from "node:fs";
 import type { WalChecksum } from "../core/checksums.ts";
@@ -79,6 +81,7 @@ export class WalCapture {
   }
 
   #shm(): number | undefined {
+    if (this.#paths.mount !== undefined) return (this.#shmFd ??= this.#paths.mount.openIndex(this.#paths.name));
     if (this.#shmFd === undefined && fs.existsSync(this.#paths.shm)) this.#shmFd = files.open("capture:shm", this.#paths.shm, "r");
     return this.#shmFd;
   }
@@ -102,6 +105,7 @@ export class WalCapture {
       if (captured !== undefined && !same) this.captured = { ...point, frame: 0, checksum: undefined };
       return "none";
     }
+    if (same && captured.iChange === undefined && !this.#isStill(wal, captured, index.pageSize)) return "gap";
     if (same && index.mxFrame <= captured.frame) {
       if (index.mxFrame < captured.frame) return "gap";
       if (captured.iChange === undefined) this.captured = { ...captured, iChange: index.iChange };
@@ -116,6 +120,14 @@ export class WalCapture {
     // The counter starts anew when a wal-index is rebuilt; then the commit frames themselves are counted.
     if (commits < 1 || commits > frames) commits = this.#countCommits(wal, from, index.mxFrame, index.pageSize);
     return { from, to: index.mxFrame, pages, pageSize: index.pageSize, pageCount: index.nPage, commits: Math.max(1, commits), next: { ...point, frame: index.mxFrame } };
+  }
+
+  /** Whether the frame that a scan captured last is still the one that it was. */
+  #isStill(wal: number, captured: WalPoint, pageSize: number): boolean {
+    if (captured.frame === 0 || captured.checksum === undefined) return true;
+    const header = Buffer.alloc(FRAME_HEADER_SIZE);
+    files.read("capture:frames", wal, header, 0, FRAME_HEADER_SIZE, frameOffset(captured.frame, pageSize));
+    return header.readUInt32BE(16) === captured.checksum.s0 && header.readUInt32BE(20) === captured.checksum.s1;
   }
 
   #countCommits(wal: number, from: number, to: number, pageSize: number): number {

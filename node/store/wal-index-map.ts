@@ -39,10 +39,15 @@ export class WalIndexMap {
     this.#fd = fd;
   }
 
-  static open(path: string, options: { rebuild: boolean }): WalIndexMap {
-    const fd = files.open("replica:shm", path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o644);
+  /** `openMapped` opens the same file again where it is to be mapped, when that is not at `path` (see MountAccess). */
+  static open(path: string, options: { rebuild: boolean; openMapped?: () => number }): WalIndexMap {
+    let fd = files.open("replica:shm", path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o644);
     const size = files.size(fd);
     if (options.rebuild && size > 0) files.truncate("replica:shm", fd, 0);
+    if (options.openMapped !== undefined) {
+      fs.closeSync(fd);
+      fd = options.openMapped();
+    }
     const map = new WalIndexMap(fd);
     const blocks = options.rebuild ? 1 : Math.max(1, Math.floor(size / BLOCK_SIZE));
     for (let block = 0; block < blocks; block++) map.#block(block);

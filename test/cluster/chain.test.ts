@@ -44,7 +44,8 @@ test("every snapshot that a reader sees on a follower is a committed state of th
     assert.deepEqual(codes, [0, 0, 0], `seed ${seed}: a writer failed`);
     await cluster.inStep("chain.db");
     for (const reader of readers) reader.kill();
-    await Promise.all(readers.map(({ done }) => done));
+    const ends = await Promise.all(readers.map(({ done }) => done));
+    assert.deepEqual(ends, [null, null], `seed ${seed}: a reader on the follower has ended by itself: ${readers.map(({ lines }) => lines.at(-1)).join(", ")}`);
 
     const committed = new Map(writers.flatMap(({ lines }) => lines).map((line) => line.split(" ").slice(1) as [string, string]));
     assert.equal(committed.size, COMMITS - COMMITS % 3 - rolledBack(writers), `seed ${seed}`);

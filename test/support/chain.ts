@@ -70,10 +70,12 @@ function writer(path: string, seed: number, count: number): void {
       } else if (what < 0.13) {
         db.pragma("incremental_vacuum(5)");
       } else if (what < 0.14) {
+        db.pragma("busy_timeout = 50");
         db.pragma("locking_mode = exclusive");
         db.exec("BEGIN IMMEDIATE; COMMIT");
         db.pragma("locking_mode = normal");
         db.prepare("SELECT count(*) FROM chain").get();
+        db.pragma("busy_timeout = 20000");
       } else {
         transaction(db, random);
         done++;
@@ -81,6 +83,9 @@ function writer(path: string, seed: number, count: number): void {
     } catch (error) {
       if (db.inTransaction) db.exec("ROLLBACK");
       if (!busy(error)) throw error;
+      // Two connections that both want the database for themselves would wait for each other for ever.
+      db.close();
+      db = open();
     }
   }
   db.close();
@@ -157,6 +162,13 @@ function fail(reason: string): never {
 
 if (process.argv[1] === new URL(import.meta.url).pathname) {
   const [what, path, seed, count] = process.argv.slice(2);
-  if (what === "write") writer(path!, Number(seed), Number(count));
-  else reader(path!);
+  if (what === "write") {
+    writer(path!, Number(seed), Number(count));
+  } else {
+    try {
+      reader(path!);
+    } catch (error) {
+      fail(String(error));
+    }
+  }
 }

@@ -65,7 +65,7 @@ export class TestNode {
     fs.mkdirSync(this.mount, { recursive: true });
     const address = `127.0.0.1:${ports.listen}`;
     fs.writeFileSync(this.config, [
-      `node: {name: ${name}, region: test}`, `data: ${this.data}`, `fuse: {mount: ${this.mount}}`, `listen: ${address}`, `advertise: ${address}`,
+      `node: {name: ${name}, region: test}`, `data: ${this.data}`, `fuse: {mount: ${this.mount}, driver: ${process.env["SLUICE_TEST_DRIVER"] ?? "auto"}}`, `listen: ${address}`, `advertise: ${address}`,
       `admin: 127.0.0.1:${ports.admin}`, `lease: {type: static, primary: "127.0.0.1:${primary}"}`, "log: {level: info, format: json}", extra.replaceAll("$PROXY", String(ports.proxy)).replaceAll("$APP", String(ports.app)), "",
     ].join("\n"));
   }

@@ -99,13 +99,15 @@ export class TestMount {
     return value as T;
   }
 
-  /** kill -9, and wait until it is gone. */
+  /**
+   * kill -9, and wait until nothing of it runs any more. That is earlier than its exit when it was killed in a call on its own mount:
+   * such a thread ends when the next server has answered it.
+   */
   async kill(): Promise<void> {
     const child = this.#child;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const gone = new Promise((resolve) => child.once("exit", resolve));
+    if (child?.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
     child.kill("SIGKILL");
-    await gone;
+    await until("the killed server is gone", () => hasStopped(child.pid ?? 0));
   }
 
   /** Lets go of the connection while the mount stays: a dead mount. */
@@ -132,6 +134,15 @@ export class TestMount {
       // abandon() has closed it.
     }
     fs.rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** Whether a process is gone, or is a zombie of which at most threads remain that wait for an answer of the kernel. */
+function hasStopped(pid: number): boolean {
+  try {
+    return fs.readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ");
+  } catch {
+    return true;
   }
 }
 

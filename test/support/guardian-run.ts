@@ -24,5 +24,5 @@ process.exitCode = await runGuardian(config, {
     unmount: () => (log.info({}, "unmount"), "unmounted"),
     inspect: () => "free", trustedPath: (folder, path) => `${folder}/${path}`, device: () => undefined, holders: () => [], clean: () => {},
   },
-  log, lock, engineEntry: here("./fake-engine.ts"), proxyEntry: here("./fake-proxy.ts"),
+  log, lock, driver: { driver: "passthrough", reason: "a stand-in" }, engineEntry: here("./fake-engine.ts"), proxyEntry: here("./fake-proxy.ts"),
 });

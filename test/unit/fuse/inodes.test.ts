@@ -78,7 +78,7 @@ test("a new engine finds the open inodes, their counts and their backing ids", (
   const idle = learn(first, first.root, "idle.db");
   first.opened(idle, 14n, false, false);
   register(w.runDir, idle, 8);
-  assert.deepEqual(first.released(idle, false), { last: true, lastRaw: false });
+  assert.deepEqual(first.released(idle, 102n, false, false), { last: true, lastRaw: false });
   first.setMinor(44);
 
   const second = w.table(true);
@@ -87,8 +87,8 @@ test("a new engine finds the open inodes, their counts and their backing ids", (
   assert.deepEqual([again.opens, again.rawOpens, again.backing, again.generation, second.path(again)], [2, 1, 7, open.generation, "open.db"]);
   assert.equal(second.need(idle.id).backing, 8);
   assert.equal(second.path(second.need(Number(fs.statSync(join(w.filesDir, "plain")).ino))), "plain");
-  assert.deepEqual(second.released(again, true), { last: false, lastRaw: true });
-  assert.deepEqual(second.released(again, false), { last: true, lastRaw: false });
+  assert.deepEqual(second.released(again, 104n, false, true), { last: false, lastRaw: true });
+  assert.deepEqual(second.released(again, 106n, false, false), { last: true, lastRaw: false });
   assert.deepEqual(w.unregistered, []);
 });
 
@@ -105,6 +105,36 @@ test("an open that was counted before the engine died is not counted again when 
   assert.equal(inode.opens, 2);
 });
 
+test("a release that was counted before the engine died is not counted again, and files stay known whose references nobody counted", (t) => {
+  const w = world(t);
+  w.put("a");
+  const first = w.table();
+  const before = learn(first, first.root, "a");
+  for (const unique of [2n, 4n]) first.opened(before, unique, false, false);
+  register(w.runDir, before, 3);
+  first.released(before, 6n, false, false);
+  const second = w.table(true);
+  const inode = second.need(before.id);
+  assert.deepEqual(second.released(inode, 6n | (1n << 63n), true, false), { last: false, lastRaw: false });
+  assert.equal(inode.opens, 1);
+  assert.deepEqual(second.released(inode, 8n, false, false), { last: true, lastRaw: false });
+  second.forget(inode.id, 1000);
+  assert.equal(second.need(inode.id), inode);
+});
+
+test("when the number of such a file is used again, references of the old one given back do not forget the new one", (t) => {
+  const w = world(t);
+  w.put("a");
+  w.table();
+  const table = w.table(true);
+  const stat = fs.lstatSync(join(w.filesDir, "a"), { bigint: true });
+  table.unlinked(table.need(Number(stat.ino)), false);
+  const again = table.learn(table.root, "b", stat);
+  again.lookups++;
+  table.forget(again.id, 1);
+  assert.equal(table.need(again.id), again);
+});
+
 test("a file that is unlinked while open is found aside by a new engine, and is gone after its last close", (t) => {
   const w = world(t);
   w.put("a");
@@ -118,7 +148,7 @@ test("a file that is unlinked while open is found aside by a new engine, and is 
   const again = second.need(inode.id);
   assert.equal(again.unlinked, true);
   assert.equal(fs.readFileSync(second.descriptor(again), "utf8"), "a");
-  second.released(again, false);
+  second.released(again, 108n, false, false);
   assert.deepEqual(fs.readdirSync(join(w.runDir, "unlinked")), []);
   assert.throws(() => second.need(inode.id), { code: "ESTALE" });
 });
@@ -140,7 +170,7 @@ test("registrations of closed files are kept up to a bound, the longest unused g
     inode.lookups = 1;
     table.opened(inode, BigInt(2 * index), false, false);
     register(w.runDir, inode, index + 1);
-    table.released(inode, false);
+    table.released(inode, 110n, false, false);
   }
   assert.deepEqual(w.unregistered, [1]);
 });
@@ -154,7 +184,7 @@ test("an inode number that is used again gets a new generation and drops the old
   inode.lookups = 3;
   table.opened(inode, 2n, false, false);
   register(w.runDir, inode, 5);
-  table.released(inode, false);
+  table.released(inode, 112n, false, false);
   const generation = inode.generation;
   const reborn = Object.assign(Object.create(Object.getPrototypeOf(stat)) as typeof stat, stat, { birthtimeNs: stat.birthtimeNs + 1n });
   assert.equal(table.learn(table.root, "b", reborn), inode);

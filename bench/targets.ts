@@ -1,0 +1,54 @@
+/**
+ * What is measured, and what each measure must and should reach: the one table that the questions, the report and the chart read.
+ *
+ * Always holds: a row's numbers stand nowhere else. `share` rows compare the mount with native SQLite (or with `cp`) in the same run, so they
+ * hold on any machine; `most` rows are absolute.
+ */
+
+interface Target {
+  readonly measure: string;
+  /** "share": score = mount / native, at least `must`. "most": score = the value itself, at most `must`. */
+  readonly kind: "share" | "most";
+  /** Of the native and mount columns. */
+  readonly unit: string;
+  readonly must: number;
+  readonly aim: number;
+}
+
+const share = (measure: string, unit: string, must: number, aim: number): Target => ({ measure, kind: "share", unit, must, aim });
+const most = (measure: string, unit: string, must: number, aim: number): Target => ({ measure, kind: "most", unit, must, aim });
+
+/** In the order of the printed table. Every row is measured with one follower on the same machine. */
+export const TARGETS = {
+  "insert": share("insert, 1 writer, WAL NORMAL", "tx/s", 0.80, 0.88),
+  "insert-10": share("insert, 10 writer processes", "tx/s", 0.75, 0.90),
+  "insert-full": share("insert of 10 rows, synchronous=FULL", "tx/s", 0.60, 0.85),
+  "insert-delete": share("insert, DELETE journal, FULL", "tx/s", 0.35, 0.60),
+  "mixed": share("mixed 70/30", "op/s", 0.90, 0.97),
+  "reads-primary": share("point reads after opening, primary", "reads/s", 0.95, 1.00),
+  "reads-follower": share("point reads after opening, follower", "reads/s", 0.95, 1.00),
+  "visible-p50": most("commit to visible on the follower, p50", "ms", 1, 0.5),
+  "visible-p99": most("commit to visible on the follower, p99", "ms", 5, 2),
+  "log-bytes": most("bytes of log per WAL byte, full speed", "", 0.3, 0.1),
+  "import": share("import, against cp", "MB/s", 0.4, 0.8),
+  "first-sync": share("first sync of a follower, against cp", "MB/s", 0.4, 0.8),
+  "memory": most("memory of a node under load (PSS)", "MiB", 128, 96),
+} as const satisfies Record<string, Target>;
+
+export type RowId = keyof typeof TARGETS;
+
+export type Verdict = "aim" | "must" | "SHORT";
+
+/** Which of the two marks a score reaches. */
+export function verdictOf(id: RowId, score: number): Verdict {
+  const target: Target = TARGETS[id];
+  const reaches = (mark: number): boolean => (target.kind === "share" ? score >= mark : score <= mark);
+  return reaches(target.aim) ? "aim" : reaches(target.must) ? "must" : "SHORT";
+}
+
+/** A score or a mark as people read it: "83 %" or "0.6 ms". */
+export function formatScore(id: RowId, score: number): string {
+  const target: Target = TARGETS[id];
+  if (target.kind === "share") return `${Math.round(score * 100)} %`;
+  return `${score >= 20 ? Math.round(score) : Number(score.toPrecision(2))}${target.unit === "" ? "" : ` ${target.unit}`}`;
+}
