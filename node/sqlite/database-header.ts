@@ -77,3 +77,13 @@ export function readDatabaseHeader(bytes: Uint8Array): DatabaseHeader | undefine
   if (!isPageSize(header.pageSize) || b.readUInt8(21) !== 64 || b.readUInt8(22) !== 32 || b.readUInt8(23) !== 32) return undefined;
   return header;
 }
+
+/**
+ * Pages of a database that is not in WAL mode: what its header says, where the header can be believed (written by a SQLite that keeps the
+ * count, and not more than the file has), else what the file has. The two differ after a commit that shrinks the database: the
+ * rollback journal ends, which is the commit, before the file is cut (pager_end_transaction).
+ */
+export function databasePageCount(header: DatabaseHeader, fileSize: number): number {
+  const inFile = Math.floor(fileSize / header.pageSize);
+  return header.pageCount > 0 && header.changeCounter === header.versionValidFor && header.pageCount <= inFile ? header.pageCount : inFile;
+}

@@ -11,7 +11,7 @@ import { pageChecksum } from "../core/checksums.ts";
 import { files } from "../io/files.ts";
 import { freelistLeaves } from "../sqlite/freelist.ts";
 import { journalPages, originalPage, type JournalHeader } from "../sqlite/journal.ts";
-import { lockPgno, readDatabaseHeader } from "../sqlite/database-header.ts";
+import { databasePageCount, lockPgno, readDatabaseHeader } from "../sqlite/database-header.ts";
 import type { Database } from "./database.ts";
 
 export interface Candidates {
@@ -36,7 +36,7 @@ export function journalCandidates(database: Database, zeroedHeader: JournalHeade
     if (fileSize === 0) return database.sums.pageCount === 0 ? { pageSize: database.pageSize, pageCount: 0, pages: [] } : undefined;
     if (header === undefined || (database.pageSize !== 0 && header.pageSize !== database.pageSize)) return undefined;
     const { pageSize } = header;
-    const pageCount = Math.floor(fileSize / pageSize);
+    const pageCount = databasePageCount(header, fileSize);
     const lock = lockPgno(pageSize);
     const read = (buffer: Buffer, offset: number): number => files.read("capture:journal", journalFd, buffer, 0, buffer.length, offset);
     if (database.position.txid === 0) return { pageSize, pageCount, pages: [...database.allPages(pageCount, pageSize)] };

@@ -10,7 +10,7 @@ import fs from "node:fs";
 import { setImmediate as nextTick, setTimeout as sleep } from "node:timers/promises";
 import { ARENA, CHECKSUM_FLAG, pageChecksum, pageChecksumAt } from "../core/checksums.ts";
 import { files } from "../io/files.ts";
-import { isDatabaseHeader, lockPgno, readDatabaseHeader, type DatabaseHeader } from "../sqlite/database-header.ts";
+import { databasePageCount, isDatabaseHeader, lockPgno, readDatabaseHeader, type DatabaseHeader } from "../sqlite/database-header.ts";
 import { decodeJournalHeader } from "../sqlite/journal.ts";
 import { frameOffset } from "../sqlite/wal.ts";
 import { readDatabasePage, type Change, type Database, type RecordOutcome } from "./database.ts";
@@ -317,7 +317,7 @@ export class Primary {
     // Laid over at the end: whatever a checkpoint wrote during the scan is in the WAL too.
     const overlay = hasWal ? this.wal.view() : undefined;
     if (hasWal && view !== undefined && overlay === undefined) return "again";
-    const pageCount = overlay?.pageCount ?? Math.floor(Number(before.size) / pageSize);
+    const pageCount = overlay?.pageCount ?? (header === undefined ? Math.floor(Number(before.size) / pageSize) : databasePageCount(header, Number(before.size)));
     for (const [pgno, frame] of overlay?.frames ?? []) {
       if (pgno > pageCount) continue;
       if (!this.wal.readPage(frame, pageSize, ARENA, 0)) return "again";

@@ -42,6 +42,11 @@ function assertContinuous(files: readonly LogFile[], last: number, what: string)
   assert.equal(files.at(-1)?.max, last, `${what}: the newest file ends at the position`);
 }
 
+function assertVerified(tool: string, files: readonly LogFile[], what: string): void {
+  const { status, stdout, stderr } = spawnSync(tool, ["verify", ...files.map(({ path }) => path)], { encoding: "utf8" });
+  assert.equal(status, 0, `${what}: ${stdout}${stderr}`);
+}
+
 /** Commits one by one until stopped, with pauses, so that each is a file of its own. */
 async function write(program: Program, path: string, commits: number, mode = "wal"): Promise<void> {
   await program.run(async ({ Database }, path, commits, mode) => {
@@ -76,8 +81,7 @@ test("every file of a busy run's log, on both nodes, is accepted by `ltx verify`
         const log = logOf(node, database);
         assertContinuous(log, positionOf(node, database).txid, `${node.name} ${database}`);
         assert.equal(log[0]!.min, 1);
-        const { status, stdout, stderr } = spawnSync(tool.path, ["verify", ...log.map(({ path }) => path)], { encoding: "utf8" });
-        assert.equal(status, 0, `${node.name} ${database}: ${stdout}${stderr}`);
+        assertVerified(tool.path, log, `${node.name} ${database}`);
         files += log.length;
       }
     }
@@ -163,7 +167,7 @@ test("small files are merged into few, which hold the same history: a new follow
     assertContinuous(files, txid, "after merging");
     assert.equal(files[0]!.min, 1);
     assert.ok(files.some(({ min, max }) => max - min >= 40), "a merged file holds many transactions");
-    if ("path" in tool) assert.equal(spawnSync(tool.path, ["verify", ...files.map(({ path }) => path)], { encoding: "utf8" }).status, 0);
+    if ("path" in tool) assertVerified(tool.path, files, "after merging");
     const bytes = files.reduce((sum, { size }) => sum + size, 0);
     assert.ok(bytes < before.reduce((sum, { size }) => sum + size, 0), "merging saves bytes");
     t.diagnostic(`${before.length} files became ${files.length}, ${bytes} bytes, ${(bytes / 1200).toFixed(0)} a commit`);
