@@ -61,6 +61,8 @@ export class Database {
   #position: Position = ZERO_POSITION;
   #state: DatabaseState | undefined;
   pageSize = 0;
+  /** File change counter (header offset 24) of the newest page 1 in the log; undefined until one was recorded by this process. */
+  changeCounter: number | undefined;
   deleted = false;
   /** Why the content is not known yet: a scan must come first. Undefined in normal life. */
   distrust: string | undefined;
@@ -206,6 +208,7 @@ export class Database {
     let xor = this.sums.checksum;
     for (let pgno = pageCount + 1; pgno <= this.sums.pageCount; pgno++) xor ^= this.sums.get(pgno);
     if (resized) xor = CHECKSUM_FLAG;
+    let { changeCounter } = this;
     let sliced = 0;
     for (const pgno of change.candidates) {
       change.readPage(pgno, PAGE_AT);
@@ -215,6 +218,7 @@ export class Database {
         encoder?.pageAt(pgno, PAGE_AT);
         pgnos.push(pgno);
         sums.push(sum);
+        if (pgno === 1) changeCounter = ARENA.readUInt32BE(PAGE_AT + 24);
         xor ^= old ^ sum;
       }
       if (++sliced % SLICE_PAGES === 0) yield;
@@ -233,6 +237,7 @@ export class Database {
     this.sums.resize(pageCount);
     assert(this.sums.checksum === checksum, "page checksums and database checksum disagree");
     this.pageSize = pageSize;
+    this.changeCounter = changeCounter;
     this.deleted = false;
     this.#position = { epoch: this.#position.epoch, txid: max, checksum };
     if (isBreak) {

@@ -10,7 +10,7 @@ import fs from "node:fs";
 import { setImmediate as nextTick, setTimeout as sleep } from "node:timers/promises";
 import { ARENA, CHECKSUM_FLAG, pageChecksum, pageChecksumAt } from "../core/checksums.ts";
 import { files } from "../io/files.ts";
-import { databasePageCount, isDatabaseHeader, lockPgno, readDatabaseHeader, type DatabaseHeader } from "../sqlite/database-header.ts";
+import { databasePageCount, isDatabaseHeader, lockPgno, readDatabaseHeader } from "../sqlite/database-header.ts";
 import { decodeJournalHeader } from "../sqlite/journal.ts";
 import { frameOffset } from "../sqlite/wal.ts";
 import { readDatabasePage, type Change, type Database, type RecordOutcome } from "./database.ts";
@@ -43,7 +43,6 @@ export class Primary {
   readonly #report: (message: string, error: unknown) => void;
   /** mtime of the database file when its content was last known to be in the log, for journal modes that give no signal. */
   #knownMtimeNs = -1n;
-  #changeCounter: number | undefined;
   #gap = false;
   #rawWriting = false;
   /** The file was rewritten past SQLite since the last diff: whatever its change counter says, it is one transaction. */
@@ -244,21 +243,6 @@ export class Primary {
   noteFile(): void {
     const stat = fs.statSync(this.database.paths.database, { bigint: true, throwIfNoEntry: false });
     this.#knownMtimeNs = stat?.mtimeNs ?? -1n;
-    this.#changeCounter = this.#readHeader()?.changeCounter;
-  }
-
-  #readHeader(): DatabaseHeader | undefined {
-    const head = Buffer.alloc(100);
-    try {
-      const fd = files.open("capture:database", this.database.paths.database, "r");
-      try {
-        return files.read("capture:database", fd, head, 0, 100, 0) === 100 ? readDatabaseHeader(head) : undefined;
-      } finally {
-        fs.closeSync(fd);
-      }
-    } catch {
-      return undefined; // Not there (any more): no header.
-    }
   }
 
   /**
@@ -335,7 +319,6 @@ export class Primary {
       // The file as it was read, not as it is now: a commit without a journal may have come since. One that came within the same tick of the
       // file system's clock would not show in the time, so a time that is too fresh is no proof.
       this.#knownMtimeNs = Date.now() - Number(before.mtimeNs / 1_000_000n) < MTIME_TICK_MS ? -1n : before.mtimeNs;
-      this.#changeCounter = header?.changeCounter;
       this.#rewritten = false;
       return "done";
     };
@@ -349,8 +332,10 @@ export class Primary {
       return finish();
     }
     if (changed.length === 0 && pageCount === database.sums.pageCount) return finish();
+    // Every commit with a rollback journal, whatever its mode, has raised the change counter by one.
     const counter = header?.changeCounter;
-    const commits = !this.#rewritten && overlay === undefined && counter !== undefined && this.#changeCounter !== undefined && counter > this.#changeCounter ? counter - this.#changeCounter : 1;
+    const known = database.changeCounter;
+    const commits = !this.#rewritten && overlay === undefined && counter !== undefined && known !== undefined && counter > known ? counter - known : 1;
     const outcome = await pausing(database.recordSteps({
       commits, pageSize, pageCount, candidates: changed, candidateCount: changed.length,
       readPage: (pgno, offset) => {
