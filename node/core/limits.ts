@@ -5,6 +5,10 @@ import { assert } from "./assert.ts";
 
 /** Bytes of recent transactions kept in memory for each database. */
 export const LOG_RECENT_BYTES_MAX = 1 << 20;
+/** Transaction files up to this size share a segment of the log; larger ones have a file of their own at once. */
+export const SEGMENT_RECORD_BYTES_MAX = 64 << 10;
+/** A segment that has grown beyond this takes no more. */
+export const SEGMENT_BYTES_MAX = 4 << 20;
 /** A transaction file larger than this is written and read in pieces, never held whole. */
 export const LOG_MEMORY_BYTES_MAX = 4 << 20;
 /** Bytes that may wait in one follower's stream before its transactions are read from the log instead. */
@@ -23,8 +27,12 @@ export const CAPTURE_QUIET_POLLS = 8;
 export const SIDECAR_INTERVAL_MS = 5_000;
 /** Small log files that are merged into one. */
 export const COMPACT_FILES = 64;
+/** At most this many are merged at once: a merge holds up everything else for that long. */
+export const COMPACT_FILES_MAX = 128;
 /** Largest merged file, in bytes. */
 export const COMPACT_BYTES_MAX = 8 << 20;
 
+assert(SEGMENT_RECORD_BYTES_MAX <= STREAM_PIECE_BYTES, "what is sent in pieces has a file of its own");
+assert(COMPACT_FILES <= COMPACT_FILES_MAX);
 assert(STREAM_PIECE_BYTES <= FOLLOWER_QUEUE_BYTES_MAX);
 assert(LOG_RECENT_BYTES_MAX <= DIFF_LOG_BYTES_MAX);

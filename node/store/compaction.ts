@@ -1,57 +1,65 @@
 /**
- * Merges runs of small log files into one: a busy database writes hundreds of files a second, and most of them hold the same few pages.
+ * Merges runs of small log entries into one file: a busy database commits hundreds of times a second, and most of its transactions hold the
+ * same few pages.
  *
  * Always holds: a merged file leads from the state before its first part to the state after its last; only entries that the sidecar and every
- * running snapshot have passed are merged; the newest stay as they are, because followers that keep up are sent them one by one.
+ * running snapshot have passed are merged. What lies in a segment is merged soon, files only when there are many small ones.
  */
 import fs from "node:fs";
-import { COMPACT_BYTES_MAX, COMPACT_FILES } from "../core/limits.ts";
+import { COMPACT_BYTES_MAX, COMPACT_FILES, COMPACT_FILES_MAX } from "../core/limits.ts";
 import { files } from "../io/files.ts";
 import { compactLtx, type CompactInput } from "../ltx/compact.ts";
 import type { LogEntry, TxLog } from "./tx-log.ts";
 
-/** Entries that are never merged, counted from the newest. */
-const KEEP_NEWEST = 128;
 const SMALL_BYTES = 256 << 10;
 
-/** The first run worth merging: consecutive, small, all at or before `upTo`, none but the first beginning at a border. Undefined when there is none. */
+/**
+ * The first run worth merging: consecutive, small, all at or before `upTo`, none but the first beginning at a border. Entries in a segment are
+ * worth it in any number, because only a merge gives them a file; files from COMPACT_FILES on. Undefined when there is none.
+ */
 export function findRun(entries: readonly LogEntry[], upTo: number, borders: ReadonlySet<number> = new Set()): { first: number; count: number } | undefined {
   let first = 0;
   let bytes = 0;
-  for (let index = 0; index < entries.length - KEEP_NEWEST; index++) {
+  const worth = (end: number): boolean => end - first >= COMPACT_FILES || (end > first && entries.slice(first, end).some(({ place }) => place !== undefined));
+  for (let index = 0; index < entries.length; index++) {
     const entry = entries[index]!;
-    const previous = entries[index - 1];
-    const joins = index > first && previous !== undefined && previous.max + 1 === entry.min && !borders.has(entry.min);
-    if (entry.max > upTo) return undefined;
-    if (!joins || entry.size > SMALL_BYTES || bytes + entry.size > COMPACT_BYTES_MAX) {
+    if (entry.max > upTo) return worth(index) ? { first, count: index - first } : undefined;
+    const joins = index > first && entries[index - 1]!.max + 1 === entry.min && !borders.has(entry.min);
+    const fits = entry.size <= SMALL_BYTES && bytes + entry.size <= COMPACT_BYTES_MAX && index - first < COMPACT_FILES_MAX;
+    if (index > first && (!joins || !fits)) {
+      if (worth(index)) return { first, count: index - first };
       first = index;
       bytes = 0;
-      if (entry.size > SMALL_BYTES) first = index + 1;
     }
-    bytes += entry.size;
-    if (index - first + 1 >= COMPACT_FILES) return { first, count: index - first + 1 };
+    if (entry.size > SMALL_BYTES) {
+      first = index + 1;
+      bytes = 0;
+    } else {
+      bytes += entry.size;
+    }
   }
-  return undefined;
+  return worth(entries.length) ? { first, count: entries.length - first } : undefined;
 }
 
-/** Merges one run, if there is one. Returns how many files went, or 1 when it found a border that no merge may cross. */
-export function compactLog(log: TxLog, upTo: number): number {
+/** Merges one run, if there is one. Returns whether there may be more to do. */
+export function compactLog(log: TxLog, upTo: number): boolean {
   const run = findRun(log.entries, upTo, log.borders);
-  if (run === undefined) return 0;
+  if (run === undefined) return false;
   const parts = log.entries.slice(run.first, run.first + run.count);
   const headers = parts.map((entry) => log.header(entry));
   const border = headers.findIndex((header, index) => index > 0 && header.pageSize !== headers[index - 1]!.pageSize);
   if (border > 0) {
     log.borders.add(parts[border]!.min);
-    return 1;
+    return true;
   }
-  const descriptors = parts.map((entry) => log.openEntry(entry));
   const path = `${log.pathOf({ min: parts[0]!.min, max: parts.at(-1)!.max })}.merge`;
   const output = files.open("compact:open", path, "w", 0o600);
   try {
-    const inputs = parts.map((entry, index): CompactInput => ({
-      name: log.pathOf(entry), size: entry.size, read: (buffer, offset) => files.read("compact:read", descriptors[index]!, buffer, 0, buffer.length, offset),
-    }));
+    // Small, and at most COMPACT_BYTES_MAX together: read whole.
+    const inputs = parts.map((entry): CompactInput => {
+      const content = log.read(entry);
+      return { name: log.pathOf(entry), size: entry.size, read: (buffer, offset) => content.copy(buffer, 0, offset) };
+    });
     let at = 0;
     compactLtx(inputs, (chunk) => {
       files.write("compact:write", output, chunk, 0, chunk.length, at);
@@ -62,8 +70,7 @@ export function compactLog(log: TxLog, upTo: number): number {
     throw error;
   } finally {
     fs.closeSync(output);
-    for (const fd of descriptors) fs.closeSync(fd);
   }
   log.replaceRun(run.first, run.count, path);
-  return run.count - 1;
+  return true;
 }

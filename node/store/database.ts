@@ -50,6 +50,9 @@ export type RecordOutcome = "recorded" | "unchanged" | "invalid";
 /** Pages between two yields of a long `record`. */
 const SLICE_PAGES = 256;
 const PAGE_AT = 0;
+/** How much of the log `newestPages` looks at. */
+const NEWEST_ENTRIES = 32;
+const NEWEST_BYTES_MAX = 4 << 20;
 
 export class Database {
   readonly paths: DatabasePaths;
@@ -176,6 +179,7 @@ export class Database {
   close(clean: boolean): void {
     this.saveSidecar(clean);
     this.#sidecar.close();
+    this.log.close();
   }
 
   /** Runs `recordSteps` to its end at once. */
@@ -245,6 +249,8 @@ export class Database {
       this.saveSidecar();
     } else if (first) {
       this.saveState();
+      // From now on: an engine that dies before the next turn of maintenance must not have to read the database to know it again.
+      this.saveSidecar();
     }
     this.#announce();
     return "recorded";
@@ -303,7 +309,10 @@ export class Database {
     const first = this.#position.txid === 0;
     const newEpoch = position.epoch !== this.#position.epoch && !first;
     this.#position = position;
-    if (first) this.saveState();
+    if (first) {
+      this.saveState();
+      this.saveSidecar();
+    }
     if (newEpoch) this.saveState({ epochs: [...this.epochs, { epoch: position.epoch, firstTxid: position.txid, node: "" }] });
     this.#announce();
   }
@@ -355,6 +364,23 @@ export class Database {
   /** Newest log entry, for callers that send it on. */
   get newest(): LogEntry | undefined {
     return this.log.newest;
+  }
+
+  /** Page 1 and the pages of the newest log entries, without repeats: a sample by which a start sees whether the files hold what the log says. */
+  newestPages(): Set<number> {
+    const pages = new Set<number>(this.sums.pageCount > 0 ? [1] : []);
+    let bytes = 0;
+    for (const entry of this.log.entries.slice(-NEWEST_ENTRIES).reverse()) {
+      bytes += entry.size;
+      if (bytes > NEWEST_BYTES_MAX) break;
+      try {
+        this.log.decode(entry, (pgno) => pages.add(pgno));
+      } catch {
+        break; // A damaged file is dealt with where its content is wanted.
+      }
+    }
+    for (const pgno of pages) if (pgno > this.sums.pageCount) pages.delete(pgno);
+    return pages;
   }
 
   /** Pages that exist, without the lock page. */

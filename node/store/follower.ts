@@ -67,6 +67,14 @@ export class Follower {
     replica.onError = (error) => this.#host.report(`Checkpoint of "${database.name}" failed and is tried again`, error);
     const newest = database.log.newest;
     if (newest !== undefined && newest.max === database.position.txid && replica.pageSize === database.pageSize) await this.#applyStored(newest.min);
+    if (!options.live && database.distrust === undefined) {
+      for (const pgno of database.newestPages()) {
+        replica.readPage(pgno, 0);
+        if (pageChecksumAt(pgno, 0, replica.pageSize) === database.sums.get(pgno)) continue;
+        database.distrust = `page ${pgno} is not what the log says; the end of the WAL may be lost`;
+        break;
+      }
+    }
     await this.#host.fence(database.name, true);
     replica.setLockFd(await this.#host.openOnMount(`${database.name}-shm`));
     for (const suffix of ["", "-wal", "-shm"]) {

@@ -54,10 +54,14 @@ export class Primary {
     this.#report = report;
   }
 
-  /** Goes on where the log ends: the WAL offset and salts of the newest LTX header. */
-  resume(): void {
+  /**
+   * Goes on where the log ends: the WAL offset and salts of the newest LTX header. `live`: applications may be at work. Else the newest
+   * transactions in the log are compared with the files first.
+   */
+  resume(live: boolean): void {
     const newest = this.database.log.newest;
-    if (newest !== undefined && newest.max === this.database.position.txid) {
+    // Without a -wal there is nothing to go on with: the next one begins with salts of its own.
+    if (newest !== undefined && newest.max === this.database.position.txid && (files.sizeOf(this.database.paths.wal) ?? 0) > 0) {
       const header = this.database.log.header(newest);
       if (header.walSize > 0) {
         const frame = Math.round((header.walOffset + header.walSize - 32) / (header.pageSize + 24));
@@ -65,6 +69,33 @@ export class Primary {
       }
     }
     this.noteFile();
+    if (live || this.database.distrust !== undefined || this.#journalIsHot()) return;
+    const wrong = this.#newestMissing();
+    if (wrong === undefined) return;
+    this.#gap = true;
+    this.#report(`"${this.database.name}" is not as the log says (page ${wrong}): reading it, what differs becomes a transaction`, undefined);
+  }
+
+  /**
+   * A page of the newest log entries that is not in the files: a commit was made while no engine looked and the node died with it, or frames
+   * at the end of the WAL were lost. Few pages tell, because either changes page 1 or leaves out whole transactions.
+   */
+  #newestMissing(): number | undefined {
+    const { database } = this;
+    if (database.pageSize === 0 || !fs.existsSync(database.paths.database)) return undefined;
+    const view = this.wal.view();
+    if (view !== undefined && view.pageSize !== database.pageSize) return 1;
+    const fd = files.open("resume:database", database.paths.database, "r");
+    try {
+      for (const pgno of database.newestPages()) {
+        const frame = view?.frames.get(pgno);
+        if (frame === undefined || !this.wal.readPage(frame, database.pageSize, ARENA, 0)) readDatabasePage(fd, pgno, database.pageSize, 0);
+        if (pageChecksumAt(pgno, 0, database.pageSize) !== database.sums.get(pgno)) return pgno;
+      }
+      return undefined;
+    } finally {
+      fs.closeSync(fd);
+    }
   }
 
   /** One quick look; records what is new when that needs no waiting. True when something was recorded. */

@@ -24,6 +24,8 @@ import { WalIndexMap } from "./wal-index-map.ts";
 /** Where frames are built in ARENA; below lie pages that a caller passes in. */
 const BUILD_AT = 2 << 20;
 const BUILD_BYTES = 4 << 20;
+/** A larger WAL gives its blocks back when it begins anew; below, the file is written over. */
+const WAL_KEPT_BYTES = 16 << 20;
 
 export interface PageSource {
   readonly count: number;
@@ -274,6 +276,12 @@ export class Replica {
     this.#frames.clear();
     if (newPageSize !== undefined) this.pageSize = newPageSize;
     index.restart({ pageSize: this.pageSize, salt2: randomBytes(4).readUInt32BE() });
+    // The old frames end here and now: a start after this must neither read nor believe them (one in the middle may have been damaged).
+    const { salt1, salt2 } = index.salts();
+    const header = encodeWalHeader({ pageSize: this.pageSize, sequence: index.sequence, salt1, salt2 });
+    if (files.size(this.#walFd) > WAL_KEPT_BYTES) files.truncate("replica:wal", this.#walFd, WAL_HEADER_SIZE);
+    files.write("replica:wal", this.#walFd, header, 0, WAL_HEADER_SIZE, 0);
+    this.#knownWalMtimeNs = fs.fstatSync(this.#walFd, { bigint: true }).mtimeNs;
     ofdTryLock(this.#lockFd, "unlock", WAL_READ_LOCKS_1_TO_4.start, WAL_READ_LOCKS_1_TO_4.length);
     return true;
   }

@@ -194,7 +194,7 @@ export class Store implements MountHooks {
     if (!live) files.unlink("store:shm", database.paths.shm);
     const primary = new Primary(database, (message, error) => this.report(message, error));
     entry.primary = primary;
-    primary.resume();
+    primary.resume(live);
     this.#clock.add(primary);
     const first = database.position.txid === 0 || database.deleted ? "a database that has no log yet" : undefined;
     const reason = database.distrust ?? first;
@@ -503,7 +503,7 @@ export class Store implements MountHooks {
         if (database.sidecarTxid !== database.position.txid) database.saveSidecar();
         const pinned = Math.min(...(this.#pins.get(name)?.values() ?? []), Infinity);
         database.log.retain({ nowMs, durationMs: this.#options.retention.durationMs, bytes: this.#options.retention.bytes, keepFrom: Math.min(database.sidecarTxid + 1, pinned) });
-        if (compactLog(database.log, Math.min(database.sidecarTxid, pinned - 1)) > 0) again = true;
+        if (compactLog(database.log, Math.min(database.sidecarTxid, pinned - 1))) again = true;
       } catch (error) {
         this.report(`Maintenance of "${name}" failed and is tried again`, error);
       }

@@ -1,5 +1,6 @@
 /**
- * The transaction log of one database: LTX files in its log folder, oldest first.
+ * The transaction log of one database: LTX files in its log folder, oldest first. Small new ones lie in a segment, one file for many, until
+ * maintenance merges them into files of their own.
  *
  * Always holds: entries do not overlap and each begins where the one before it ended, or after a break (a transaction whose pages are not in
  * the log because they were too many: an import, a diff of a large database). A break is where a follower takes a snapshot. A file that
@@ -11,7 +12,8 @@ import { files } from "../io/files.ts";
 import { decodeLtx, decodeLtxFile, readLtxHeader, type DecodedLtx, type OnPage } from "../ltx/decoder.ts";
 import type { LtxHeader } from "../ltx/header.ts";
 import { ltxFileName, parseLtxFileName } from "../ltx/file-name.ts";
-import { LOG_MEMORY_BYTES_MAX, LOG_RECENT_BYTES_MAX } from "../core/limits.ts";
+import { LOG_MEMORY_BYTES_MAX, LOG_RECENT_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_RECORD_BYTES_MAX } from "../core/limits.ts";
+import { LogSegment, SEGMENT_SUFFIX } from "./log-segment.ts";
 
 export interface LogEntry {
   readonly min: number;
@@ -19,6 +21,8 @@ export interface LogEntry {
   readonly size: number;
   /** When the entry was written, ms since the epoch: what retention by age looks at. */
   readonly writtenMs: number;
+  /** Where it lies, when it has no file of its own. */
+  readonly place: { readonly segment: LogSegment; readonly at: number } | undefined;
 }
 
 export class TxLog {
@@ -26,6 +30,8 @@ export class TxLog {
   readonly #aside: (path: string, reason: string) => void;
   #entries: LogEntry[] = [];
   #bytes = 0;
+  /** The segment that new entries go to. */
+  #tail: LogSegment | undefined;
   readonly #recent = new Map<number, Buffer>();
   #recentBytes = 0;
   /** First TXIDs of entries that must not be merged with the one before: the page size changes there. */
@@ -42,31 +48,60 @@ export class TxLog {
     const found: LogEntry[] = [];
     for (const name of fs.readdirSync(this.folder)) {
       const range = parseLtxFileName(name);
+      if (name.endsWith(SEGMENT_SUFFIX)) found.push(...this.#recoverSegment(name));
       if (range === undefined) continue;
       const stat = fs.statSync(join(this.folder, name));
-      found.push({ min: range.minTxid, max: range.maxTxid, size: stat.size, writtenMs: stat.mtimeMs });
+      found.push({ min: range.minTxid, max: range.maxTxid, size: stat.size, writtenMs: stat.mtimeMs, place: undefined });
     }
     found.sort((a, b) => a.min - b.min || a.max - b.max);
-    // Compaction that was cut short may leave a merged file beside its parts: the wider file wins, the parts go.
+    // A merge that was cut short may leave the merged file beside its parts: the wider entry wins, the parts go.
     const entries: LogEntry[] = [];
     for (const entry of found) {
       const last = entries.at(-1);
       if (last !== undefined && entry.max <= last.max) {
-        files.unlink("log:open", this.#path(entry));
+        this.#removeStored(entry);
         continue;
       }
-      while (entries.length > 0 && entries.at(-1)!.min >= entry.min) files.unlink("log:open", this.#path(entries.pop()!));
+      while (entries.length > 0 && entries.at(-1)!.min >= entry.min) this.#removeStored(entries.pop()!);
       entries.push(entry);
     }
     while (entries.length > 0) {
       const newest = entries.at(-1)!;
       const reason = this.#whyUnusable(newest);
       if (reason === undefined) break;
-      this.#aside(this.#path(newest), reason);
+      this.#setAside(newest, reason);
       entries.pop();
     }
     this.#entries = entries;
     this.#bytes = entries.reduce((sum, entry) => sum + entry.size, 0);
+  }
+
+  #recoverSegment(name: string): LogEntry[] {
+    const path = join(this.folder, name);
+    const { segment, records } = LogSegment.recover(path);
+    segment.live = records.length;
+    if (records.length === 0) segment.remove();
+    const writtenMs = records.length === 0 ? 0 : fs.statSync(path).mtimeMs;
+    return records.map(({ min, max, size, at }) => ({ min, max, size, writtenMs, place: { segment, at } }));
+  }
+
+  /** The entry is not needed any more, or another one holds what it holds. */
+  #removeStored(entry: LogEntry): void {
+    const segment = entry.place?.segment;
+    if (segment === undefined) return files.unlink("log:remove", this.#path(entry));
+    if (--segment.live > 0) return;
+    if (segment === this.#tail) this.#tail = undefined;
+    segment.remove();
+  }
+
+  #setAside(entry: LogEntry, reason: string): void {
+    if (entry.place !== undefined) {
+      // The bytes of the record, as a file that can be looked at.
+      fs.writeFileSync(this.#path(entry), entry.place.segment.read(entry.place.at, entry.size), { mode: 0o600 });
+      entry.place.segment.cut(entry.place.at);
+      this.#removeStored(entry);
+    }
+    this.#aside(this.#path(entry), reason);
   }
 
   #whyUnusable(entry: LogEntry): string | undefined {
@@ -94,8 +129,17 @@ export class TxLog {
     return join(this.folder, ltxFileName(entry.min, entry.max));
   }
 
-  /** Writes one transaction file. On failure nothing is left behind. */
+  /** Takes one transaction file. On failure nothing is left behind. */
   append(min: number, max: number, content: Buffer): LogEntry {
+    if (content.length > SEGMENT_RECORD_BYTES_MAX) return this.#appendFile(min, max, content);
+    if (this.#tail !== undefined && this.#tail.bytes > SEGMENT_BYTES_MAX) this.#tail = undefined;
+    this.#tail ??= LogSegment.create(join(this.folder, `${min.toString(16).padStart(16, "0")}${SEGMENT_SUFFIX}`));
+    const segment = this.#tail;
+    const { at } = segment.append(content);
+    return this.#added({ min, max, size: content.length, writtenMs: Date.now(), place: { segment, at } }, content);
+  }
+
+  #appendFile(min: number, max: number, content: Buffer): LogEntry {
     const path = this.#path({ min, max });
     const fd = files.open("log:open", path, "w", 0o600);
     try {
@@ -106,7 +150,7 @@ export class TxLog {
       throw error;
     }
     fs.closeSync(fd);
-    return this.#added({ min, max, size: content.length, writtenMs: Date.now() }, content);
+    return this.#added({ min, max, size: content.length, writtenMs: Date.now(), place: undefined }, content);
   }
 
   /** Begins a transaction file that is too big for memory: a name to write to, and the call that makes it an entry. */
@@ -116,7 +160,7 @@ export class TxLog {
       path,
       commit: () => {
         files.rename("log:commit", path, this.#path({ min, max }));
-        return this.#added({ min, max, size: fs.statSync(this.#path({ min, max })).size, writtenMs: Date.now() }, undefined);
+        return this.#added({ min, max, size: fs.statSync(this.#path({ min, max })).size, writtenMs: Date.now(), place: undefined }, undefined);
       },
       abandon: () => files.unlink("log:abandon", path),
     };
@@ -167,7 +211,7 @@ export class TxLog {
   read(entry: LogEntry): Buffer {
     const recent = this.#recent.get(entry.min);
     if (recent !== undefined && recent.length === entry.size) return recent;
-    return fs.readFileSync(this.#path(entry));
+    return entry.place === undefined ? fs.readFileSync(this.#path(entry)) : entry.place.segment.read(entry.place.at, entry.size);
   }
 
   /** Verifies an entry and hands out its pages; big ones are read in pieces. */
@@ -181,12 +225,13 @@ export class TxLog {
     }
   }
 
-  /** Opens an entry's file for reading in pieces; the caller closes the descriptor. It stays readable when retention removes the name. */
+  /** Opens the file of an entry that has one of its own (any larger than SEGMENT_RECORD_BYTES_MAX has), for reading in pieces; the caller closes the descriptor. It stays readable when retention removes the name. */
   openEntry(entry: LogEntry): number {
     return files.open("log:read", this.#path(entry), "r");
   }
 
   header(entry: LogEntry): LtxHeader {
+    if (entry.place !== undefined) return readLtxHeader(this.read(entry).subarray(0, 100));
     const bytes = Buffer.alloc(100);
     const fd = this.openEntry(entry);
     try {
@@ -212,7 +257,7 @@ export class TxLog {
   }
 
   #forget(entry: LogEntry): void {
-    files.unlink("log:retain", this.#path(entry));
+    this.#removeStored(entry);
     this.#bytes -= entry.size;
     this.#forgetRecent(entry);
   }
@@ -225,8 +270,8 @@ export class TxLog {
   }
 
   /**
-   * Replaces consecutive entries by one merged file, which `write` has put at the given temporary path. The merged file takes its name
-   * before the parts go, so a crash leaves either all parts or the merged file with some parts, which open() removes.
+   * Replaces consecutive entries by one merged file, which lies at the given temporary path. The merged file takes its name before the parts
+   * go, so a crash leaves either all parts or the merged file with some parts, which open() removes.
    */
   replaceRun(first: number, count: number, mergedPath: string): void {
     const parts = this.#entries.slice(first, first + count);
@@ -234,11 +279,11 @@ export class TxLog {
     const size = fs.statSync(mergedPath).size;
     files.rename("log:compact", mergedPath, this.#path(merged));
     for (const part of parts) {
-      if (part.min !== merged.min || part.max !== merged.max) files.unlink("log:compact", this.#path(part));
+      if (part.place !== undefined || part.min !== merged.min || part.max !== merged.max) this.#removeStored(part);
       this.#forgetRecent(part);
       this.#bytes -= part.size;
     }
-    this.#entries.splice(first, count, { ...merged, size, writtenMs: parts.at(-1)!.writtenMs });
+    this.#entries.splice(first, count, { ...merged, size, writtenMs: parts.at(-1)!.writtenMs, place: undefined });
     this.#bytes += size;
   }
 
@@ -257,11 +302,26 @@ export class TxLog {
 
   /** Drops everything, setting the files aside: after a snapshot the old history no longer leads to the present. */
   reset(reason: string): void {
-    for (const entry of this.#entries) this.#aside(this.#path(entry), reason);
+    const segments = new Set<LogSegment>();
+    for (const entry of this.#entries) {
+      if (entry.place === undefined) this.#aside(this.#path(entry), reason);
+      else segments.add(entry.place.segment);
+    }
+    for (const segment of segments) {
+      segment.close();
+      this.#aside(segment.path, reason);
+    }
+    this.#tail = undefined;
     this.#entries = [];
     this.#bytes = 0;
     this.#recent.clear();
     this.#recentBytes = 0;
+  }
+
+  /** Closes what is open. The log can be opened again. */
+  close(): void {
+    for (const segment of new Set(this.#entries.flatMap(({ place }) => place?.segment ?? []))) segment.close();
+    this.#tail = undefined;
   }
 }
 

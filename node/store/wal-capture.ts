@@ -90,11 +90,11 @@ export class WalCapture {
     const wal = this.#wal();
     if (wal === undefined) return "none";
     const shm = this.#shm();
-    return shm === undefined || files.size(shm) < 136 ? this.#scan(wal) : this.#lookIndexed(wal, shm);
+    return shm === undefined ? this.#scan(wal) : this.#lookIndexed(wal, shm);
   }
 
   #lookIndexed(wal: number, shm: number): WalLook {
-    files.read("capture:index", shm, this.#header, 0, 136, 0);
+    if (files.read("capture:index", shm, this.#header, 0, 136, 0) < 136) return this.#scan(wal);
     const index = decodeWalIndexHeader(this.#header);
     if (!index.valid) return "unsettled";
     const captured = this.captured;

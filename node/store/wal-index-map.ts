@@ -30,6 +30,8 @@ export class WalIndexMap {
   readonly #fd: number;
   #blocks: Block[] = [];
   #fields: WalIndexFields = FRESH;
+  /** What this object wrote to nBackfill: only a checkpoint of ours moves it. */
+  #backfill = 0;
   /** Page number of each frame, from frame 1 at index 0. */
   #pages = new Uint32Array(4096);
   /** The WAL's checkpoint sequence number: only for its header, nobody compares it. */
@@ -59,6 +61,7 @@ export class WalIndexMap {
     const decoded = decodeWalIndexHeader(this.#prefix());
     if (!decoded.valid) return;
     this.#fields = decoded;
+    this.#backfill = this.backfill;
     for (let frame = 1; frame <= decoded.mxFrame; frame++) {
       const block = this.#block(blockOfFrame(frame));
       this.#remember(frame, block.words[(pgnoOffset(frame) % BLOCK_SIZE) >> 2]!);
@@ -112,16 +115,27 @@ export class WalIndexMap {
     if (files.size(this.#fd) < this.#blocks.length * BLOCK_SIZE) return false;
     const own = encodeWalIndexHeader(this.#fields);
     const prefix = this.#prefix();
-    return prefix.compare(own, 0, 48, 0, 48) === 0 && prefix.compare(own, 0, 48, WAL_INDEX_HEADER_B, WAL_INDEX_HEADER_B + 48) === 0;
+    if (prefix.compare(own, 0, 48, 0, 48) !== 0 || prefix.compare(own, 0, 48, WAL_INDEX_HEADER_B, WAL_INDEX_HEADER_B + 48) !== 0) return false;
+    return this.backfill === this.#backfill && this.readMark(0) === 0;
   }
 
-  /** Whether header and page numbers in the file are what this object wrote. */
+  /** Whether header, page numbers and hash tables in the file are what this object wrote. */
   matchesOwn(): boolean {
     if (!this.headerMatchesOwn()) return false;
     for (let frame = 1; frame <= this.#fields.mxFrame; frame++) {
-      if (this.#block(blockOfFrame(frame)).words[(pgnoOffset(frame) % BLOCK_SIZE) >> 2] !== this.pageOfFrame(frame)) return false;
+      const block = this.#block(blockOfFrame(frame));
+      if (block.words[(pgnoOffset(frame) % BLOCK_SIZE) >> 2] !== this.pageOfFrame(frame)) return false;
+      if (!this.#hasSlot(block, frame)) return false;
     }
     return true;
+  }
+
+  /** Whether a reader that looks for the page of this frame comes to it. */
+  #hasSlot(block: Block, frame: number): boolean {
+    const index = frame - firstFrameOfBlock(blockOfFrame(frame)) + 1;
+    let slot = hashOf(this.pageOfFrame(frame));
+    for (let steps = 0; steps < HASH_SLOT_COUNT && block.slots[slot] !== 0; steps++, slot = (slot + 1) % HASH_SLOT_COUNT) if (block.slots[slot] === index) return true;
+    return false;
   }
 
   /** Forgets everything: the header is invalid until `begin`. Only while nobody reads. */
@@ -199,7 +213,25 @@ export class WalIndexMap {
   republish(): void {
     const { mxFrame } = this.#fields;
     if (files.size(this.#fd) < this.#blocks.length * BLOCK_SIZE) files.truncate("replica:shm", this.#fd, this.#blocks.length * BLOCK_SIZE);
-    for (let frame = 1; frame <= mxFrame; frame++) this.put(frame, this.pageOfFrame(frame));
+    for (let first = 1; first <= mxFrame; first = firstFrameOfBlock(blockOfFrame(first) + 1)) {
+      // The tables are worked out aside and stored word for word, so that a reader meets no empty one.
+      const block = this.#block(blockOfFrame(first));
+      const slots = new Uint16Array(HASH_SLOT_COUNT);
+      const last = Math.min(mxFrame, firstFrameOfBlock(blockOfFrame(first) + 1) - 1);
+      for (let frame = first; frame <= last; frame++) {
+        const pgno = this.pageOfFrame(frame);
+        block.words[(pgnoOffset(frame) % BLOCK_SIZE) >> 2] = pgno;
+        let slot = hashOf(pgno);
+        while (slots[slot] !== 0) slot = (slot + 1) % HASH_SLOT_COUNT;
+        slots[slot] = frame - first + 1;
+      }
+      block.slots.set(slots);
+    }
+    // Read marks belong to readers as well: one that cannot be is put to the lowest, which holds the next checkpoint back and harms nobody.
+    this.setReadMark(0, 0);
+    for (let mark = 1; mark < 5; mark++) if (this.readMark(mark) > mxFrame && this.readMark(mark) !== READMARK_NOT_USED) this.setReadMark(mark, 0);
+    this.setBackfill(this.#backfill);
+    this.setBackfillAttempted(this.#backfill);
     this.#fields = { ...this.#fields, iChange: (this.#fields.iChange + 1) >>> 0 };
     this.#store();
   }
@@ -217,6 +249,7 @@ export class WalIndexMap {
   }
 
   setBackfill(frame: number): void {
+    this.#backfill = frame;
     Atomics.store(this.#block(0).atomic, BACKFILL_OFFSET >> 2, frame);
   }
 
