@@ -34,8 +34,8 @@ function list(server: Server, id: number): DirectoryEntry[] {
 }
 
 export function opendir(server: Server, request: Request): void {
+  // The names are listed at the first READDIR: SQLite opens a directory at every commit with a rollback journal, only to fsync it.
   const handle = server.newHandle();
-  server.directories.set(handle, list(server, request.node));
   writeOpenOut(server.out, REPLY_BODY, handle, 0, 0);
   server.reply(request, abi.fuse_open_out.SIZE);
 }

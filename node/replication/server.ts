@@ -177,6 +177,8 @@ class Session {
   readonly #since = Date.now();
   /** Next transaction to send, by database; absent while a snapshot is awaited. */
   readonly #cursors = new Map<string, number>();
+  /** Databases whose snapshot the follower was asked to take; it subscribes when it has it. */
+  readonly #awaited = new Set<string>();
   readonly #acked = new Map<string, Position>();
   /** Databases with something to send. */
   readonly #dirty = new Set<string>();
@@ -226,6 +228,7 @@ class Session {
     if (message.ack !== null && message.ack !== undefined) this.#acked.set(message.ack.database, fromWire(message.ack as WirePosition));
     else if (message.subscribe?.after !== null && message.subscribe?.after !== undefined) {
       const { after } = message.subscribe;
+      this.#awaited.delete(after.database);
       this.#acked.set(after.database, fromWire(after as WirePosition));
       const database = this.#store.databases.get(after.database)?.database;
       if (database !== undefined) this.#plan(database, fromWire(after as WirePosition));
@@ -261,17 +264,23 @@ class Session {
       nextPreApply: next !== undefined && next.min === follower.txid + 1 ? log.header(next).preApplyChecksum : undefined,
     });
     if (plan.kind === "snapshot") {
-      this.#cursors.delete(database.name);
-      this.#send({ needSnapshot: { database: database.name, reason: plan.reason } });
+      this.#askForSnapshot(database.name, plan.reason);
     } else {
       this.#cursors.set(database.name, plan.kind === "stream" ? plan.from : follower.txid + 1);
       this.#dirty.add(database.name);
     }
   }
 
+  #askForSnapshot(name: string, reason: string): void {
+    this.#cursors.delete(name);
+    this.#awaited.add(name);
+    this.#send({ needSnapshot: { database: name, reason } });
+  }
+
   changed(database: Database): void {
     if (this.hello === undefined || this.#closed) return;
-    if (!this.#cursors.has(database.name) && !this.#acked.has(database.name) && database.log.coversFrom(1)) this.#cursors.set(database.name, 1);
+    // A database that the follower has not heard of yet: from its first transaction, or by a snapshot where that is not in the log.
+    if (!this.#cursors.has(database.name) && !this.#awaited.has(database.name)) this.#plan(database, this.#acked.get(database.name) ?? ZERO_POSITION);
     this.#dirty.add(database.name);
     this.#beat.add(database.name);
     if (!this.#pumping) this.#pump();
@@ -303,8 +312,7 @@ class Session {
         const entry = database.log.entryAt(next);
         if (entry === undefined) {
           // Retention or a break has overtaken this follower.
-          this.#cursors.delete(name);
-          this.#send({ needSnapshot: { database: name, reason: `the log does not hold transaction ${next}` } });
+          this.#askForSnapshot(name, `the log does not hold transaction ${next}`);
           break;
         }
         this.#cursors.set(name, entry.max + 1);
