@@ -1,19 +1,24 @@
 /**
  * When to look for commits that nobody announces: the clock of WAL capture.
  *
- * Always holds: after a commit, the database is looked at within about a millisecond, whatever state the clock is in. Quiet databases cost
+ * Always holds: after a commit, the database is looked at within a few milliseconds, whatever state the clock is in. Quiet databases cost
  * nothing: an inotify watch on the `-wal` wakes the clock at the first write. A busy database has no watch, because each event would cost its
- * writer a wake-up per commit; a 1 ms timer polls it until it has been quiet for a while.
+ * writer a wake-up per commit; a timer polls it until it has been quiet for a while: each millisecond, or less often while so many commits come
+ * that a look costs the writers more processor time than its promptness is worth to readers elsewhere.
  */
 import { watch, type FSWatcher } from "node:fs";
 import { CAPTURE_QUIET_POLLS } from "../core/limits.ts";
 import type { Primary } from "./primary.ts";
 
-/** Commits closer together than this, several times in a row, make a database busy. */
-const BUSY_GAP_MS = 2.2;
-const BUSY_STREAK = 6;
 /** Immediate looks after a wake-up: frames are written a few µs before the commit is published. */
 const SPINS = 40;
+const POLL_MS = 1;
+/** So many commits in one look make the next one wait HEAVY_POLL_MS. */
+const HEAVY_COMMITS = 16;
+const HEAVY_POLL_MS = 4;
+/** Looks with news closer together than this, several times in a row, make a database busy: 200 commits a second do not. */
+const BUSY_GAP_MS = 2.2;
+const BUSY_STREAK = 6;
 
 interface Watched {
   readonly primary: Primary;
@@ -25,6 +30,7 @@ interface Watched {
   quietPolls: number;
   streak: number;
   lastCommitMs: number;
+  heavy: boolean;
 }
 
 export class CaptureClock {
@@ -38,7 +44,7 @@ export class CaptureClock {
 
   add(primary: Primary): void {
     if (this.#watched.has(primary.database.name)) return;
-    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0 };
+    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0, heavy: false };
     this.#watched.set(primary.database.name, entry);
     this.#arm(entry);
     this.#watchFile(entry);
@@ -102,14 +108,19 @@ export class CaptureClock {
   }
 
   #look(entry: Watched): boolean {
+    const before = entry.primary.stats.commits;
     try {
-      if (!entry.primary.tryFlush()) return false;
+      if (!entry.primary.tryFlush()) {
+        entry.heavy = false;
+        return false;
+      }
     } catch (error) {
       this.#report(`Capture of "${entry.primary.database.name}" failed and is tried again`, error);
       return false;
     }
+    entry.heavy = entry.primary.stats.commits - before >= HEAVY_COMMITS;
     const now = performance.now();
-    entry.streak = now - entry.lastCommitMs < BUSY_GAP_MS ? entry.streak + 1 : 0;
+    entry.streak = entry.heavy || now - entry.lastCommitMs < BUSY_GAP_MS ? entry.streak + 1 : 0;
     entry.lastCommitMs = now;
     return true;
   }
@@ -121,7 +132,9 @@ export class CaptureClock {
   }
 
   #schedule(): void {
-    this.#timer ??= setTimeout(() => this.#tick(), 1);
+    if (this.#timer !== undefined) return;
+    const light = [...this.#watched.values()].some(({ busy, heavy }) => busy && !heavy);
+    this.#timer = setTimeout(() => this.#tick(), light ? POLL_MS : HEAVY_POLL_MS);
   }
 
   #tick(): void {
