@@ -16,7 +16,7 @@ export const PROTOCOL_VERSION = 1;
 export const CHANNEL_OPTIONS: grpc.ChannelOptions = {
   "grpc.max_receive_message_length": 8 << 20,
   "grpc.max_send_message_length": -1,
-  "grpc-node.flow_control_window": 4 << 20,
+  "grpc-node.flow_control_window": 16 << 20,
   "grpc.keepalive_time_ms": 5_000,
   "grpc.keepalive_timeout_ms": 5_000,
   "grpc.initial_reconnect_backoff_ms": 100,
