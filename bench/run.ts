@@ -110,7 +110,7 @@ async function measure(questions: readonly Question[], effort: Effort, mode: str
 }
 
 let takeDown: () => Promise<void> = async () => undefined;
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void takeDown().finally(() => process.exit(130)));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => void takeDown().finally(() => process.exit(130)));
 
 function write(run: Run): void {
   mkdirSync(RESULTS, { recursive: true });

@@ -4,8 +4,8 @@
  * Always holds: on a follower the engine is never asked. It reads and writes the databases through the mount by calls that block it, so a
  * request that waited for the engine while it held the lock of a directory or a path would wait for itself. Everything that a follower must
  * refuse is known here: the names of databases and the patterns that say what is replicated. On a primary the engine makes no call on the
- * mount that blocks, except reading `-shm` through an open descriptor; so nothing that holds a lock on a `-shm` or on a folder above a
- * database is asked about.
+ * mount that blocks, except reading `-shm` through an open descriptor; so nothing that holds libfuse's lock on a `-shm` or on a folder
+ * above it is asked about.
  */
 import { constants as os } from "node:os";
 import { splitCompanion } from "../core/mount-hooks.ts";
@@ -14,11 +14,13 @@ import { isUnder } from "../fuse/policy.ts";
 /** "ask" waits for the engine; a number is the negative errno of a refusal. */
 export type Verdict = "allow" | "ask" | number;
 
+/** Each known database has a virtual file of its name with this at the end. */
+export const POSITION_SUFFIX = "-pos";
+
 const EAGAIN = -os.errno.EAGAIN;
 const ENOENT = -os.errno.ENOENT;
 const EPERM = -os.errno.EPERM;
 const EROFS = -os.errno.EROFS;
-const EXDEV = -os.errno.EXDEV;
 
 export class Guard {
   role: "primary" | "follower" = "follower";
@@ -36,10 +38,15 @@ export class Guard {
     return this.names.has(path);
   }
 
-  /** Whether a path is a known database or one of its companions: each known database has a position file. */
+  /** Whether this name may be a position file that the engine knows and this process does not. */
+  mayBeNews(path: string): boolean {
+    return this.role === "primary" && this.gateOpen && path.endsWith(POSITION_SUFFIX) && !this.names.has(path);
+  }
+
+  /** Whether a path is a known database or one of its companions. */
   isDatabase(path: string): boolean {
     const { base } = splitCompanion(path);
-    return [path, base].some((name) => this.names.has(`${name}-pos`) || this.hidden.has(name));
+    return [path, base].some((name) => this.names.has(name + POSITION_SUFFIX) || this.hidden.has(name));
   }
 
   open(path: string): Verdict {
@@ -68,10 +75,12 @@ export class Guard {
   rename(from: string, to: string, isFolder: boolean): Verdict {
     if (!this.gateOpen) return EAGAIN;
     if (this.isVirtual(from) || this.isVirtual(to)) return EPERM;
-    const holdsDatabase = isFolder && [...this.names].some((name) => name.endsWith("-pos") && isUnder(name, from));
-    if (this.role === "follower") return holdsDatabase || this.isDatabase(from) || this.isDatabase(to) ? EROFS : "allow";
-    // `mv` copies then. While a folder moves, libfuse stops all requests below it, also those that the capture makes.
-    if (holdsDatabase) return EXDEV;
+    if (this.role === "follower") {
+      const holdsDatabase = isFolder && [...this.names].some((name) => name.endsWith(POSITION_SUFFIX) && isUnder(name, from));
+      return holdsDatabase || this.isDatabase(from) || this.isDatabase(to) ? EROFS : "allow";
+    }
+    // While a folder moves, libfuse stops all requests below it, also those of the capture. The store learns of it afterwards.
+    if (isFolder) return "allow";
     return [from, to].some((path) => splitCompanion(path).companion === "-shm") ? "allow" : "ask";
   }
 }

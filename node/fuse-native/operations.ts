@@ -14,9 +14,9 @@ import { splitCompanion } from "../core/mount-hooks.ts";
 import { hashName, isJournal, isZeroedJournal, JOURNAL_HEADER_SIZE } from "../fuse/policy.ts";
 import type { Attributes, Done, FileSystemStatus, Operations } from "./binding.ts";
 import type { EngineLink } from "./engine-link.ts";
-import type { Guard, Verdict } from "./guard.ts";
+import { POSITION_SUFFIX, type Guard, type Verdict } from "./guard.ts";
 import { Handles } from "./handles.ts";
-import { isOwnOpen } from "./protocol.ts";
+import { isOwnOpen, type Ask } from "./protocol.ts";
 
 const O_ACCMODE = 3;
 const S_IFMT = 0o170000;
@@ -61,10 +61,15 @@ export class Tree implements Operations {
     }
   }
 
-  /** Obeys a verdict; the promise is there only where the engine is asked. */
-  #obey(verdict: Verdict, ask: () => Promise<unknown>, work: () => void): void | Promise<void> {
+  /** Obeys a verdict that is not "ask". */
+  #obey(verdict: Verdict, work: () => void): void {
     if (typeof verdict === "number") throw Object.assign(new Error("refused"), { errno: verdict });
-    return verdict === "ask" ? ask().then(work) : work();
+    work();
+  }
+
+  /** Obeys a verdict; the promise is there only where the engine is asked. */
+  #agree(verdict: Verdict, ask: Ask, work: () => void): void | Promise<void> {
+    return verdict === "ask" ? this.#link.ask(ask).then(work) : this.#obey(verdict, work);
   }
 
   // Attributes.
@@ -80,7 +85,12 @@ export class Tree implements Operations {
 
   getattr(slashed: string, done: (result: number, attributes?: Attributes) => void): void {
     let attributes: Attributes | undefined;
-    this.#serve("getattr", slashed, (result) => done(result, attributes), (path, file) => { attributes = this.#attributes(path, file); });
+    this.#serve("getattr", slashed, (result) => done(result, attributes), (path, file) => {
+      const find = (): void => { attributes = this.#attributes(path, file); };
+      // The engine may know a new database whose name has not come here yet.
+      const isNews = this.#guard.mayBeNews(path) && !fs.existsSync(file) && fs.existsSync(file.slice(0, -POSITION_SUFFIX.length));
+      return isNews ? this.#link.ask({ op: "virtual", path }).then(find) : find();
+    });
   }
 
   chmod(slashed: string, mode: number, done: Done): void {
@@ -126,7 +136,7 @@ export class Tree implements Operations {
 
   #truncate(path: string, size: number, cut: () => void): void | Promise<void> {
     const verdict = this.#guard.change(path);
-    return this.#obey(verdict, () => this.#link.ask({ op: "truncate", path, size }), () => {
+    return this.#agree(verdict, { op: "truncate", path, size }, () => {
       cut();
       if (verdict === "ask") this.#link.tell({ op: "truncated", path, size });
     });
@@ -152,7 +162,7 @@ export class Tree implements Operations {
         });
       }
       const own = isOwnOpen(flags) && (flags & O_ACCMODE) === fs.constants.O_RDWR;
-      return this.#obey(own ? "allow" : this.#guard.open(path), () => Promise.resolve(), () => {
+      return this.#obey(own ? "allow" : this.#guard.open(path), () => {
         handle = this.handles.add({ fd: openBacking(file), path, writeOnly, own, content: undefined });
       });
     });
@@ -160,13 +170,18 @@ export class Tree implements Operations {
 
   create(slashed: string, mode: number, done: (result: number, handle?: number) => void): void {
     let handle = 0;
-    this.#serve("create", slashed, (result) => done(result, handle), (path, file) => this.#obey(this.#guard.create(path), () => Promise.resolve(), () => {
+    this.#serve("create", slashed, (result) => done(result, handle), (path, file) => this.#create(path, () => {
       const fd = fs.openSync(file, fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_NOFOLLOW, mode & 0o7777);
       this.#adopt(path, (uid, gid) => fs.fchownSync(fd, uid, gid));
       // Its flags are not known: it counts as one that also reads, so that `cp` of a new file is seen at its last close.
       handle = this.handles.add({ fd, path, writeOnly: false, own: false, content: undefined });
-      this.#link.tell({ op: "created", path });
     }));
+  }
+
+  /** Makes a file. On a primary the store must watch it before its creator can write to it. */
+  #create(path: string, make: () => void): void | Promise<void> {
+    this.#obey(this.#guard.create(path), make);
+    return this.#guard.role === "primary" ? this.#link.ask({ op: "created", path }).then(() => undefined) : undefined;
   }
 
   /**
@@ -228,9 +243,9 @@ export class Tree implements Operations {
   mknod(slashed: string, mode: number, _device: number, done: Done): void {
     this.#serve("mknod", slashed, done, (path, file) => {
       if ((mode & S_IFMT) !== S_IFREG && (mode & S_IFMT) !== 0) throw failure("EPERM");
-      return this.#make(path, file, () => {
+      return this.#create(path, () => {
         fs.closeSync(fs.openSync(file, fs.constants.O_CREAT | fs.constants.O_EXCL | fs.constants.O_WRONLY, mode & 0o7777));
-        this.#link.tell({ op: "created", path });
+        this.#adopt(path, (uid, gid) => fs.lchownSync(file, uid, gid));
       });
     });
   }
@@ -243,15 +258,15 @@ export class Tree implements Operations {
     this.#serve("symlink", slashed, done, (path, file) => this.#make(path, file, () => fs.symlinkSync(target, file)));
   }
 
-  #make(path: string, file: string, make: () => void): void | Promise<void> {
-    return this.#obey(this.#guard.create(path), () => Promise.resolve(), () => {
+  #make(path: string, file: string, make: () => void): void {
+    this.#obey(this.#guard.create(path), () => {
       make();
       this.#adopt(path, (uid, gid) => fs.lchownSync(file, uid, gid));
     });
   }
 
   rmdir(slashed: string, done: Done): void {
-    this.#serve("rmdir", slashed, done, (path, file) => this.#obey(this.#guard.create(path), () => Promise.resolve(), () => fs.rmdirSync(file)));
+    this.#serve("rmdir", slashed, done, (path, file) => this.#obey(this.#guard.create(path), () => fs.rmdirSync(file)));
   }
 
   /** A second name would be a second lock space. */
@@ -269,7 +284,7 @@ export class Tree implements Operations {
 
   #unlink(path: string, file: string, before: () => void): void | Promise<void> {
     if (!this.#guard.isVirtual(path)) fs.lstatSync(file);
-    return this.#obey(this.#guard.change(path), () => this.#link.ask({ op: "unlink", path }), () => {
+    return this.#agree(this.#guard.change(path), { op: "unlink", path }, () => {
       fs.unlinkSync(file);
       before();
       this.#journalHeaders.delete(path);
@@ -284,7 +299,7 @@ export class Tree implements Operations {
       // An open file that is removed, or that another is renamed over.
       if (this.handles.isHiding(path, to)) return this.#unlink(path, file, () => this.handles.hide(path, to));
       const isFolder = !this.#guard.isVirtual(path) && fs.lstatSync(file).isDirectory();
-      return this.#obey(this.#guard.rename(path, to, isFolder), () => this.#link.ask({ op: "rename", path, to }), () => {
+      return this.#agree(this.#guard.rename(path, to, isFolder), { op: "rename", path, to }, () => {
         fs.renameSync(file, join(this.#filesDir, to));
         this.handles.moved(path, to);
         this.#link.tell({ op: "renamed", path, to });

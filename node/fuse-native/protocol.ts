@@ -26,12 +26,14 @@ export type Ask =
   | { readonly op: "unlink"; readonly path: string }
   | { readonly op: "rename"; readonly path: string; readonly to: string }
   | { readonly op: "journal"; readonly path: string; readonly header: string | undefined }
+  /** The file is there; its creator goes on when the store watches it. */
+  | { readonly op: "created"; readonly path: string }
   | { readonly op: "virtual"; readonly path: string };
 
 /** Something has happened. */
 export type Tell =
   | { readonly op: "truncated"; readonly path: string; readonly size: number }
-  | { readonly op: "unlinked" | "created" | "rawWritten" | "closed"; readonly path: string }
+  | { readonly op: "unlinked" | "rawWritten" | "closed"; readonly path: string }
   | { readonly op: "renamed"; readonly path: string; readonly to: string };
 
 export type FromServer =

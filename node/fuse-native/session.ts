@@ -7,6 +7,7 @@
 import * as fs from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
+import { setImmediate as nextTick } from "node:timers/promises";
 import { errnoOf, isAppError } from "../../proto/errors.ts";
 import type { MountHooks } from "../core/mount-hooks.ts";
 import type { FuseSession } from "../fuse/session.ts";
@@ -149,8 +150,20 @@ class Session implements NativeSession {
       case "truncate": await hooks.beforeTruncate(ask.path, ask.size); return undefined;
       case "unlink": await hooks.beforeUnlink(ask.path); return undefined;
       case "rename": await hooks.beforeRename(ask.path, ask.to); return undefined;
+      case "created":
+        // Opened ahead of need, so that the capture has it when the first commit comes.
+        if (ask.path.endsWith("-shm")) this.#indexes.prepare(ask.path);
+        hooks.afterCreate(ask.path);
+        return undefined;
       case "journal": await hooks.journalZeroed(ask.path, ask.header === undefined ? undefined : Buffer.from(ask.header, "hex")); return undefined;
-      case "virtual": return await hooks.readVirtual(ask.path);
+      case "virtual": {
+        const content = await hooks.readVirtual(ask.path);
+        if (content !== undefined) return content;
+        // What a program wrote before it asked is heard of in the next turn of the event loop: perhaps it was the beginning of a database.
+        await nextTick();
+        await nextTick();
+        return await hooks.readVirtual(ask.path);
+      }
     }
   }
 
@@ -165,11 +178,6 @@ class Session implements NativeSession {
       case "renamed":
         this.#indexes.drop(tell.path);
         hooks.afterRename(tell.path, tell.to);
-        return;
-      case "created":
-        // Opened ahead of need, so that the capture has it when the first commit comes.
-        if (tell.path.endsWith("-shm")) this.#indexes.prepare(tell.path);
-        hooks.afterCreate(tell.path);
         return;
       case "rawWritten": hooks.afterRawWrite(tell.path); return;
       case "closed": hooks.afterLastClose(tell.path); return;

@@ -19,7 +19,8 @@ export type ColdIndexOutcome = "done" | "later";
 
 /** `lockFd`: the `-shm` opened on the mount, for writing. The caller closes it. */
 export function publishSize(paths: DatabasePaths, lockFd: number): ColdIndexOutcome {
-  const shm = files.open("cold:shm", paths.shm, "r+");
+  // Where the kernel keeps pages of the mount's file of its own, only these are the wal-index.
+  const shm = paths.mount === undefined ? files.open("cold:shm", paths.shm, "r+") : lockFd;
   try {
     const prefix = Buffer.alloc(WAL_INDEX_PREFIX_SIZE);
     const read = (): ReturnType<typeof decodeWalIndexHeader> | undefined =>
@@ -39,7 +40,7 @@ export function publishSize(paths: DatabasePaths, lockFd: number): ColdIndexOutc
       ofdTryLock(lockFd, "unlock", WAL_DMS_LOCK.start, WAL_DMS_LOCK.length);
     }
   } finally {
-    fs.closeSync(shm);
+    if (shm !== lockFd) fs.closeSync(shm);
   }
 }
 

@@ -12,7 +12,7 @@ import { TestCluster, until, type TestNode } from "../support/cluster.ts";
 import { skipWithoutNative } from "../support/native-mount.ts";
 
 /** Files of this folder whose tests must hold on both drivers. */
-const STORE_TESTS = ["chain"];
+const STORE_TESTS = ["chain", "primary", "follower"];
 
 function native(names: readonly string[]): Promise<TestCluster> {
   process.env["SLUICE_TEST_DRIVER"] = "fuse-native";
