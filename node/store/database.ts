@@ -10,6 +10,7 @@ import { assert } from "../core/assert.ts";
 import { DIFF_LOG_BYTES_MAX, IMPORT_LOG_BYTES_MAX } from "../core/limits.ts";
 import { files } from "../io/files.ts";
 import { LtxEncoder } from "../ltx/encoder.ts";
+import type { LtxHeader } from "../ltx/header.ts";
 import { lockPgno } from "../sqlite/database-header.ts";
 import { ZERO_POSITION, type Position } from "../../proto/position.ts";
 import type { DatabasePaths } from "./names.ts";
@@ -66,6 +67,8 @@ export class Database {
   pageSize = 0;
   /** File change counter (header offset 24) of the newest page 1 in the log; undefined until one was recorded by this process. */
   changeCounter: number | undefined;
+  /** Whether that page 1 says journal_mode=WAL; false while it is not known. */
+  loggedAsWal = false;
   deleted = false;
   /** Why the content is not known yet: a scan must come first. Undefined in normal life. */
   distrust: string | undefined;
@@ -101,7 +104,7 @@ export class Database {
    */
   open(): void {
     this.log.open();
-    const state = loadState(this.paths.log);
+    const state = loadState(this.paths.log, (path, reason) => this.#context.setAside(path, reason));
     this.#state = state;
     const header = this.#sidecar.load(this.sums);
     const newest = this.log.newest;
@@ -136,7 +139,13 @@ export class Database {
     for (const entry of this.log.entries) {
       if (entry.max <= txid) continue;
       const pages: [number, bigint][] = [];
-      const { header } = this.log.decode(entry, (pgno, page, offset) => pages.push([pgno, pageChecksumAt(pgno, offset, page.length)]));
+      let header: LtxHeader;
+      try {
+        ({ header } = this.log.decode(entry, (pgno, page, offset) => pages.push([pgno, pageChecksumAt(pgno, offset, page.length)])));
+      } catch (error) {
+        this.log.dropDamaged(entry, (error as Error).message);
+        return "a file of the log between the page checksums and now is damaged";
+      }
       if (header.pageSize !== this.pageSize) this.sums.clear();
       this.pageSize = header.pageSize;
       for (const [pgno, sum] of pages) this.sums.set(pgno, sum);
@@ -212,7 +221,7 @@ export class Database {
     let xor = this.sums.checksum;
     for (let pgno = pageCount + 1; pgno <= this.sums.pageCount; pgno++) xor ^= this.sums.get(pgno);
     if (resized) xor = CHECKSUM_FLAG;
-    let { changeCounter } = this;
+    let { changeCounter, loggedAsWal } = this;
     let sliced = 0;
     for (const pgno of change.candidates) {
       change.readPage(pgno, PAGE_AT);
@@ -222,7 +231,10 @@ export class Database {
         encoder?.pageAt(pgno, PAGE_AT);
         pgnos.push(pgno);
         sums.push(sum);
-        if (pgno === 1) changeCounter = ARENA.readUInt32BE(PAGE_AT + 24);
+        if (pgno === 1) {
+          changeCounter = ARENA.readUInt32BE(PAGE_AT + 24);
+          loggedAsWal = ARENA[PAGE_AT + 18] === 2;
+        }
         xor ^= old ^ sum;
       }
       if (++sliced % SLICE_PAGES === 0) yield;
@@ -242,6 +254,7 @@ export class Database {
     assert(this.sums.checksum === checksum, "page checksums and database checksum disagree");
     this.pageSize = pageSize;
     this.changeCounter = changeCounter;
+    this.loggedAsWal = loggedAsWal;
     this.deleted = false;
     this.#position = { epoch: this.#position.epoch, txid: max, checksum };
     if (isBreak) {

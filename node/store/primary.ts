@@ -69,6 +69,10 @@ export class Primary {
       }
     }
     this.noteFile();
+    if (this.database.pageSize > 0 && fs.existsSync(this.database.paths.database)) {
+      const page = this.#firstPage();
+      if (pageChecksum(1, page) === this.database.sums.get(1)) this.database.loggedAsWal = page[18] === 2;
+    }
     if (live || this.database.distrust !== undefined || this.#journalIsHot()) return;
     const wrong = this.#newestMissing();
     if (wrong === undefined) return;
@@ -162,6 +166,14 @@ export class Primary {
   #look(): ReturnType<WalCapture["look"]> {
     const look = this.wal.look();
     if (typeof look === "string" || this.wal.captured !== undefined || this.database.position.txid === 0) return look;
+    const sum = pageChecksum(1, this.#firstPage());
+    if (sum === this.database.sums.get(1)) return look;
+    // A database that was in WAL mode stays so without a commit of another kind; then it was a checkpoint that wrote page 1, from this WAL.
+    return this.database.loggedAsWal && this.#walHolds(look, 1, sum) ? look : "gap";
+  }
+
+  /** Page 1 as it lies in the database file. */
+  #firstPage(): Buffer {
     const page = Buffer.alloc(this.database.pageSize);
     const fd = files.open("capture:database", this.database.paths.database, "r");
     try {
@@ -169,7 +181,16 @@ export class Primary {
     } finally {
       fs.closeSync(fd);
     }
-    return pageChecksum(1, page) === this.database.sums.get(1) ? look : "gap";
+    return page;
+  }
+
+  /** Whether a frame of the batch holds this version of a page. */
+  #walHolds(batch: WalBatch, pgno: number, sum: bigint): boolean {
+    for (let index = 0; index < batch.pages.length; index++) {
+      if (batch.pages[index] !== pgno || !this.wal.readPage(batch.from + index, batch.pageSize, ARENA, 0)) continue;
+      if (pageChecksumAt(pgno, 0, batch.pageSize) === sum) return true;
+    }
+    return false;
   }
 
   #walChange(batch: WalBatch): Change & { databaseFd: number | undefined } {

@@ -97,12 +97,27 @@ export interface DatabaseState {
   readonly pending: { readonly epoch: number; readonly txid: number; readonly checksum: string; readonly pageSize: number } | null;
 }
 
-export function loadState(logFolder: string): DatabaseState | undefined {
+/** What `state.json` says; undefined when there is none or it cannot be used: then it goes aside, and the log or the database must tell. */
+export function loadState(logFolder: string, setAside: (path: string, reason: string) => void): DatabaseState | undefined {
+  const path = join(logFolder, "state.json");
+  if (!fs.existsSync(path)) return undefined;
   try {
-    return JSON.parse(fs.readFileSync(join(logFolder, "state.json"), "utf8")) as DatabaseState;
-  } catch {
-    return undefined; // Absent or damaged: the caller falls back to the log and, failing that, to reading the database.
+    const state: unknown = JSON.parse(fs.readFileSync(path, "utf8"));
+    if (isState(state)) return state;
+    setAside(path, "it does not say what a state must");
+  } catch (error) {
+    setAside(path, (error as Error).message);
   }
+  return undefined;
+}
+
+function isState(value: unknown): value is DatabaseState {
+  if (typeof value !== "object" || value === null) return false;
+  const state = value as Partial<DatabaseState>;
+  const isPosition = (position: Partial<DatabaseState["base"]> | null | undefined): boolean =>
+    Number.isSafeInteger(position?.epoch) && Number.isSafeInteger(position?.txid) && /^[0-9a-f]{1,16}$/.test(String(position?.checksum));
+  return isPosition(state.base) && Number.isSafeInteger(state.pageSize) && typeof state.deleted === "boolean" && (state.pending === null || isPosition(state.pending))
+    && Array.isArray(state.epochs) && state.epochs.every((entry) => Number.isSafeInteger(entry?.epoch) && Number.isSafeInteger(entry?.firstTxid));
 }
 
 export function saveState(logFolder: string, state: DatabaseState): void {

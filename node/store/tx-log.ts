@@ -104,6 +104,20 @@ export class TxLog {
     this.#aside(this.#path(entry), reason);
   }
 
+  /** An entry further back turned out to be damaged: it goes aside and leaves a hole, as a break does, where followers take a snapshot. */
+  dropDamaged(entry: LogEntry, reason: string): void {
+    const index = this.#entries.indexOf(entry);
+    if (index === -1) return;
+    if (entry.place !== undefined) {
+      fs.writeFileSync(this.#path(entry), entry.place.segment.read(entry.place.at, entry.size), { mode: 0o600 });
+      this.#removeStored(entry);
+    }
+    this.#aside(this.#path(entry), reason);
+    this.#forgetRecent(entry);
+    this.#entries.splice(index, 1);
+    this.#bytes -= entry.size;
+  }
+
   #whyUnusable(entry: LogEntry): string | undefined {
     try {
       this.decode(entry);

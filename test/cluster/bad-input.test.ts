@@ -10,6 +10,7 @@ import * as grpc from "@grpc/grpc-js";
 import { CHANNEL_OPTIONS, PROTOCOL_VERSION, ReplicationService } from "../../proto/grpc.ts";
 import { assertSame, integrity, positionOf, txidOf } from "../support/compare.ts";
 import { TestCluster, until, type TestNode } from "../support/cluster.ts";
+import { logFolder, logOf, type LoggedFile } from "../support/log-files.ts";
 import { addNode, removeNode } from "../support/membership.ts";
 import { Program } from "../support/programs.ts";
 
@@ -23,8 +24,6 @@ function alter(path: string, at: number, text = "ALTERED!"): void {
   fs.closeSync(fd);
 }
 
-const logFolder = (node: TestNode, name: string): string => join(node.data, "log", encodeURIComponent(name));
-const ltxFiles = (node: TestNode, name: string): string[] => fs.readdirSync(logFolder(node, name)).filter((file) => file.endsWith(".ltx")).sort().map((file) => join(logFolder(node, name), file));
 const asideFiles = (node: TestNode): string[] => (fs.existsSync(join(node.data, "aside")) ? fs.readdirSync(join(node.data, "aside")) : []);
 
 describe("bad input", { timeout: 400_000 }, () => {
@@ -43,7 +42,7 @@ describe("bad input", { timeout: 400_000 }, () => {
   beforeEach(async () => {
     for (const node of cluster.nodes.slice(2)) await removeNode(cluster, node);
     for (const node of [a, b]) {
-      if (node.process!.exitCode === null) continue;
+      if (node.process!.exitCode === null && node.process!.signalCode === null) continue;
       fs.rmSync(join(node.data, "log"), { recursive: true });
       node.start();
       await node.ready();

@@ -5,11 +5,13 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { formatHex16 } from "../../proto/position.ts";
 import { assertSame, positionOf } from "../support/compare.ts";
 import { TestCluster, until, type TestNode } from "../support/cluster.ts";
+import { logOf, type LoggedFile } from "../support/log-files.ts";
 import { findLtxTool } from "../support/ltx-tool.ts";
 import { addNode } from "../support/membership.ts";
 import { Program } from "../support/programs.ts";
@@ -20,32 +22,27 @@ const ROWS = (count: number, size = 100): string => `WITH RECURSIVE n(i) AS (SEL
 const tool = findLtxTool();
 if ("missing" in tool) console.error(`\n*** ${tool.missing}\n`);
 
-interface LogFile {
-  readonly path: string;
-  readonly min: number;
-  readonly max: number;
-  readonly size: number;
-}
-
-function logOf(node: TestNode, name: string): LogFile[] {
-  const folder = join(node.data, "log", encodeURIComponent(name));
-  return fs.readdirSync(folder).flatMap((file): LogFile[] => {
-    const match = /^([0-9a-f]{16})-([0-9a-f]{16})\.ltx$/.exec(file);
-    if (match === null) return [];
-    const stat = fs.statSync(join(folder, file), { throwIfNoEntry: false });
-    return stat === undefined ? [] : [{ path: join(folder, file), min: Number.parseInt(match[1]!, 16), max: Number.parseInt(match[2]!, 16), size: stat.size }];
-  }).sort((one, two) => one.min - two.min);
-}
-
-function assertContinuous(files: readonly LogFile[], last: number, what: string): void {
+function assertContinuous(files: readonly LoggedFile[], last: number, what: string): void {
   files.forEach((file, i) => i === 0 || assert.equal(file.min, files[i - 1]!.max + 1, `${what}: after ${files[i - 1]!.path}`));
   assert.equal(files.at(-1)?.max, last, `${what}: the newest file ends at the position`);
 }
 
-function assertVerified(tool: string, files: readonly LogFile[], what: string): void {
-  const { status, stdout, stderr } = spawnSync(tool, ["verify", ...files.map(({ path }) => path)], { encoding: "utf8" });
-  assert.equal(status, 0, `${what}: ${stdout}${stderr}`);
+function assertVerified(tool: string, files: readonly LoggedFile[], what: string): void {
+  const folder = fs.mkdtempSync(join(tmpdir(), "sluice-ltx-"));
+  try {
+    const paths = files.map(({ min, max, data }) => {
+      const path = join(folder, `${formatHex16(min)}-${formatHex16(max)}.ltx`);
+      fs.writeFileSync(path, data);
+      return path;
+    });
+    const { status, stdout, stderr } = spawnSync(tool, ["verify", ...paths], { encoding: "utf8" });
+    assert.equal(status, 0, `${what}: ${stdout}${stderr}`);
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
 }
+
+const bytesOf = (files: readonly LoggedFile[]): number => files.reduce((sum, { data }) => sum + data.length, 0);
 
 /** Commits one by one until stopped, with pauses, so that each is a file of its own. */
 async function write(program: Program, path: string, commits: number, mode = "wal"): Promise<void> {
@@ -111,13 +108,13 @@ test("retention keeps the log below its bytes, a follower that was away longer t
     const wanted = positionOf(a, name).txid + 1;
     for (let i = 0; i < 40; i++) await program.exec(a.path(name), ROWS(60, 2000), "PRAGMA wal_checkpoint(TRUNCATE)");
     await until("old files to go", () => logOf(a, name)[0]!.min > wanted, 60_000);
-    const bytes = logOf(a, name).reduce((sum, { size }) => sum + size, 0);
+    const bytes = bytesOf(logOf(a, name));
     const newest = logOf(a, name).at(-1)!;
-    assert.ok(bytes <= (1 << 20) + newest.size, `${bytes} bytes of log`);
+    assert.ok(bytes <= (1 << 20) + newest.data.length, `${bytes} bytes of log`);
     assertContinuous(logOf(a, name), positionOf(a, name).txid, "after retention");
     const status = (await a.status())!.databases.find((entry) => entry.name === name)!;
     assert.equal(status.logFrom, formatHex16(logOf(a, name)[0]!.min));
-    assert.equal(status.logBytes, logOf(a, name).reduce((sum, { size }) => sum + size, 0), "/status counts the bytes that are there");
+    assert.equal(status.logBytes, bytesOf(logOf(a, name)), "/status counts the bytes that are there");
     b.output = "";
     b.start();
     await b.ready();
@@ -168,8 +165,8 @@ test("small files are merged into few, which hold the same history: a new follow
     assert.equal(files[0]!.min, 1);
     assert.ok(files.some(({ min, max }) => max - min >= 40), "a merged file holds many transactions");
     if ("path" in tool) assertVerified(tool.path, files, "after merging");
-    const bytes = files.reduce((sum, { size }) => sum + size, 0);
-    assert.ok(bytes < before.reduce((sum, { size }) => sum + size, 0), "merging saves bytes");
+    const bytes = bytesOf(files);
+    assert.ok(bytes < bytesOf(before), "merging saves bytes");
     t.diagnostic(`${before.length} files became ${files.length}, ${bytes} bytes, ${(bytes / 1200).toFixed(0)} a commit`);
     const late = await addNode(cluster, "late");
     late.start();
