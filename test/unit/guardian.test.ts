@@ -2,6 +2,7 @@
  * The guardian with real processes, signals and messages, but without a mount: engine and proxy are stand-ins that keep to the messages. What
  * this cannot show: that requests of applications wait while the engine is away, and that fences hold on a mount (test/mount, test/cluster).
  */
+import { once } from "node:events";
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -180,9 +181,11 @@ test("when the guardian is killed, its children end and the data folder is free 
   const data = join(run.folder, "data");
   const held = await takeDataLock(data, { create: true });
   assert.deepEqual(held, { heldBy: run.child.pid });
+  const gone = once(run.child, "exit");
   run.child.kill("SIGKILL");
   await run.event("disconnected");
-  // Waits for orphans by itself.
+  await gone;
+  // Waits for orphans by itself, though not for a holder that is still alive.
   const lock = await takeDataLock(data, { create: true });
   assert.ok(lock !== undefined && "release" in lock);
   lock.release();
