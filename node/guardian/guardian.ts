@@ -49,9 +49,9 @@ const GRACE_MS = { application: 10_000, proxy: 12_000, engine: 30_000, engineExi
 /** Deaths of the engine before it has served for the first time, after which the node gives up. */
 const FIRST_STARTS_MAX = 5;
 
-/** Small young generations: both processes are long-lived, with short-lived garbage of small messages. MiB. */
-const ENGINE_FLAGS = ["--max-semi-space-size=4"];
-const PROXY_FLAGS = ["--max-semi-space-size=4"];
+/** Small young generations (MiB) and lazy compilation: both processes are long-lived, with short-lived garbage of small messages, and a node is to fit beside its application. */
+const ENGINE_FLAGS = ["--max-semi-space-size=2", "--optimize-for-size"];
+const PROXY_FLAGS = ["--max-semi-space-size=2", "--optimize-for-size", "--max-old-space-size=96"];
 
 /**
  * Runs the node until it is stopped by a signal (exit code 0), by the end of the application (its code), or by a failure to start (1).
