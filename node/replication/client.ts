@@ -174,7 +174,12 @@ export class ReplicationClient {
   }
 
   #primaryAt(wire: WirePosition): void {
-    this.#primaryPositions.set(wire.database, fromWire(wire));
+    const position = fromWire(wire);
+    this.#primaryPositions.set(wire.database, position);
+    const own = this.#options.store.databases.get(wire.database);
+    const have = own?.database.position;
+    // The same transaction and the same state in another epoch (the primary began one and has committed nothing since): nothing will be sent for it.
+    if (own?.follower !== undefined && have !== undefined && have.txid > 0 && have.txid === position.txid && have.checksum === position.checksum && have.epoch < position.epoch) own.database.enterEpoch(position.epoch);
     this.#noteLag(wire.database);
   }
 
@@ -188,8 +193,8 @@ export class ReplicationClient {
   #checkReady(): void {
     if (this.ready || this.#readyTargets === undefined) return;
     for (const [name, target] of this.#readyTargets) {
-      const have = this.#options.store.databases.get(name)?.database.position;
-      if (have === undefined || !hasReached(have, target)) return;
+      const database = this.#options.store.databases.get(name)?.database;
+      if (database === undefined || database.distrust !== undefined || !hasReached(database.position, target)) return;
     }
     this.ready = true;
     this.#options.onChange();
@@ -361,7 +366,7 @@ export class ReplicationClient {
   /** Looks for damage by raw writes and fetches what is wrong from the primary. */
   async #healAll(): Promise<void> {
     for (const [name, { follower }] of this.#options.store.databases) {
-      if (follower?.replica === undefined || this.snapshotting(name) || !follower.replica.wasTouched()) continue;
+      if (follower?.replica === undefined || this.snapshotting(name) || !follower.needsLook) continue;
       try {
         const damaged = await follower.findDamage();
         if (damaged.length === 0) continue;

@@ -75,7 +75,7 @@ export class ReplicationServer {
       snapshot: (call: grpc.ServerWritableStream<SnapshotRequest__Output, SnapshotChunk>) => {
         this.#snapshot(call).catch((error: unknown) => {
           if (!isAppError(error)) this.#report("A snapshot failed", error);
-          call.destroy(statusOf(error));
+          call.emit("error", statusOf(error));
         });
       },
     };
@@ -157,7 +157,7 @@ async function forEachPiece(database: Database, entry: LogEntry, send: (data: Bu
   }
 }
 
-/** An error as the other side sees it: the table's status, and its sentence. */
+/** An error as the other side sees it: the table's status, and its sentence. Emitted on a call, not given to destroy(), which sends no status. */
 export function statusOf(error: unknown): Error & Partial<grpc.StatusObject> {
   const metadata = new grpc.Metadata();
   if (isAppError(error)) {
@@ -212,7 +212,7 @@ class Session {
       } catch (error) {
         if (!isAppError(error)) report(error);
         this.#closed = true;
-        call.destroy(statusOf(error));
+        call.emit("error", statusOf(error));
       }
     });
   }
@@ -296,7 +296,7 @@ class Session {
     this.#pumping = true;
     this.#run().catch((error: unknown) => {
       this.#closed = true;
-      this.#call.destroy(statusOf(error));
+      this.#call.emit("error", statusOf(error));
     }).finally(() => {
       this.#pumping = false;
       if (this.#dirty.size > 0) this.#pump();

@@ -54,6 +54,7 @@ const PAGE_AT = 0;
 /** How much of the log `newestPages` looks at. */
 const NEWEST_ENTRIES = 32;
 const NEWEST_BYTES_MAX = 4 << 20;
+const NEWEST_PAGES_MAX = 1_000;
 
 export class Database {
   readonly paths: DatabasePaths;
@@ -387,7 +388,9 @@ export class Database {
       bytes += entry.size;
       if (bytes > NEWEST_BYTES_MAX) break;
       try {
-        this.log.decode(entry, (pgno) => pages.add(pgno));
+        this.log.decode(entry, (pgno) => {
+          if (pages.size < NEWEST_PAGES_MAX) pages.add(pgno);
+        });
       } catch {
         break; // A damaged file is dealt with where its content is wanted.
       }

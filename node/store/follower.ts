@@ -66,21 +66,28 @@ export class Follower {
     replica.onFileChange = () => this.#host.invalidateAttributes(database.name);
     replica.onError = (error) => this.#host.report(`Checkpoint of "${database.name}" failed and is tried again`, error);
     const newest = database.log.newest;
-    if (newest !== undefined && newest.max === database.position.txid && replica.pageSize === database.pageSize) await this.#applyStored(newest.min);
-    if (!options.live && database.distrust === undefined) {
-      for (const pgno of database.newestPages()) {
-        replica.readPage(pgno, 0);
-        if (pageChecksumAt(pgno, 0, replica.pageSize) === database.sums.get(pgno)) continue;
-        database.distrust = `page ${pgno} is not what the log says; the end of the WAL may be lost`;
-        break;
-      }
-    }
+    // A transaction is there as a whole or not at all, so a sample of its pages tells; a large one is not applied again at every start.
+    if (newest !== undefined && newest.max === database.position.txid && replica.pageSize === database.pageSize && this.#newestMissing() !== undefined) await this.#applyStored(newest.min);
+    const missing = options.live || database.distrust !== undefined ? undefined : this.#newestMissing();
+    if (missing !== undefined) database.distrust = `${missing} is not what the log says; the end of the WAL may be lost`;
     await this.#host.fence(database.name, true);
     replica.setLockFd(await this.#host.openOnMount(`${database.name}-shm`));
     for (const suffix of ["", "-wal", "-shm"]) {
       this.#host.invalidateEntry(`${database.name}${suffix}`);
       this.#host.reveal(`${database.name}${suffix}`);
     }
+  }
+
+  /** What of the newest log entries is not in the files. */
+  #newestMissing(): string | undefined {
+    const { database } = this;
+    const replica = this.#replica!;
+    if (replica.pageCount !== database.sums.pageCount) return "the size";
+    for (const pgno of database.newestPages()) {
+      replica.readPage(pgno, 0);
+      if (pageChecksumAt(pgno, 0, replica.pageSize) !== database.sums.get(pgno)) return `page ${pgno}`;
+    }
+    return undefined;
   }
 
   #pageSizeOnDisk(): number {
@@ -120,6 +127,7 @@ export class Follower {
       const { header, trailer } = Buffer.isBuffer(ltx)
         ? decodeLtx(ltx, onPage)
         : decodeLtxFile((buffer, offset) => files.read("apply:received", fd!, buffer, 0, buffer.length, offset), ltx.size, onPage);
+      if (database.distrust !== undefined) throw this.#mismatch(header, database.distrust);
       if (header.maxTxid <= position.txid && epoch === position.epoch) return; // Already here: sent again after a reconnection.
       this.#checkFits(header, position);
       const checksum = this.#checksumAfter(header, sums);
@@ -143,7 +151,6 @@ export class Follower {
   }
 
   #checkFits(header: LtxHeader, position: Position): void {
-    if (this.database.distrust !== undefined) throw this.#mismatch(header, this.database.distrust);
     if (header.minTxid > position.txid + 1) throw this.#mismatch(header, "transactions between are missing");
     if (header.minTxid === position.txid + 1 && position.txid > 0 && header.preApplyChecksum !== position.checksum) throw this.#mismatch(header, "the histories differ");
   }
@@ -311,6 +318,14 @@ export class Follower {
     });
   }
 
+  /** Somebody has written into the `-wal`: it is to be begun anew as soon as no reader is in the way. */
+  #walSuspect = false;
+
+  /** Whether `findDamage` has something to look at. */
+  get needsLook(): boolean {
+    return this.#replica !== undefined && (this.#walSuspect || this.#replica.wasTouched());
+  }
+
   /** Pages whose content is not what their checksum says: somebody wrote past SQLite's locks, or the disk lost something. */
   async findDamage(): Promise<number[]> {
     return this.turn.run(async () => {
@@ -320,11 +335,21 @@ export class Follower {
         this.healed++;
         this.#replica.repairIndex();
       }
+      if (!this.#walSuspect && this.#replica.walWasTouched()) {
+        this.#walSuspect = true;
+        this.damaged++;
+      }
       const sums = await this.scan();
       const damaged: number[] = [];
       for (const pgno of this.database.allPages(this.database.sums.pageCount, this.database.pageSize)) if (sums.get(pgno) !== this.database.sums.get(pgno)) damaged.push(pgno);
       this.damaged += damaged.length;
-      if (damaged.length === 0) this.#replica.acceptTouch();
+      if (damaged.length > 0) return damaged;
+      this.#replica.acceptTouch();
+      // What readers see is right; what a recovery would read is right only in a WAL of our own making.
+      if (this.#walSuspect && (await this.#replica.renewWal())) {
+        this.#walSuspect = false;
+        this.healed++;
+      }
       return damaged;
     });
   }

@@ -316,6 +316,24 @@ export class Replica {
     return database.mtimeNs !== this.#knownMtimeNs || fs.fstatSync(this.#walFd, { bigint: true }).mtimeNs !== this.#knownWalMtimeNs || !this.#index.headerMatchesOwn();
   }
 
+  /** Whether somebody else has written to the `-wal` since our last write. */
+  walWasTouched(): boolean {
+    return !this.#closed && fs.fstatSync(this.#walFd, { bigint: true }).mtimeNs !== this.#knownWalMtimeNs;
+  }
+
+  /**
+   * Makes a WAL that somebody has written into harmless: everything goes into the database, the WAL begins anew, with a header of its own. False
+   * while a reader is in the way.
+   */
+  async renewWal(): Promise<boolean> {
+    if (!(await this.checkpoint())) return false;
+    const { salt1, salt2 } = this.#index.salts();
+    const header = encodeWalHeader({ pageSize: this.pageSize, sequence: this.#index.sequence, salt1, salt2 });
+    files.write("replica:wal", this.#walFd, header, 0, header.length, 0);
+    this.#noteMtime();
+    return true;
+  }
+
   /** The files as they are now have been looked at. */
   acceptTouch(): void {
     this.#noteMtime();
