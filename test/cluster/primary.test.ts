@@ -305,6 +305,31 @@ describe("on the primary", { timeout: 400_000 }, () => {
     }
   });
 
+  test("a program that opens a database, writes at once with a busy timeout of 0, and closes it, meets no SQLITE_BUSY, hundreds of times", async () => {
+    const name = "busy-open.db";
+    await program.exec(a.path(name), "PRAGMA journal_mode = wal", TABLE);
+    const refused = await program.run(async ({ Database }, path) => {
+      let refused = 0;
+      for (let i = 0; i < 400; i++) {
+        const db = new Database(path, { timeout: 0 });
+        db.prepare("SELECT count(*) FROM t").get();
+        // Spread over the first milliseconds, in which the node takes note of the open file.
+        for (const end = performance.now() + (i % 8) * 0.4; performance.now() < end; );
+        try {
+          for (let k = 0; k < 5; k++) db.exec("INSERT INTO t(body) VALUES (randomblob(100))");
+        } catch (error) {
+          if ((error as { code?: string }).code !== "SQLITE_BUSY") throw error;
+          refused++;
+        }
+        db.close();
+        if (i % 4 === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      return refused;
+    }, a.path(name));
+    assert.equal(refused, 0, `${refused} of 400 were refused`);
+    await assertSame(cluster, name);
+  });
+
   test("readers and a writer with a busy timeout of 0 never meet SQLITE_BUSY in WAL", async () => {
     const name = "busy-readers.db";
     await program.exec(a.path(name), "PRAGMA journal_mode = wal", TABLE, ROWS(100));

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { after, before, describe, test } from "node:test";
+import { after, afterEach, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { assertSame, positionOf } from "../support/compare.ts";
 import { TestCluster, until, type TestNode } from "../support/cluster.ts";
@@ -41,10 +41,17 @@ function writeUntilKilled(program: Program, path: string, mode: string, from: nu
 /** The number in the last line of success. */
 const committed = (program: Program): number => Number(program.lines.findLast((line) => !line.startsWith("error"))?.split(" ")[1] ?? 0);
 
-function kill(pid: number | undefined): void {
-  assert.ok(pid !== undefined);
+/** The pid of a node's engine; there is one now or soon. */
+function engineOf(node: TestNode): Promise<number> {
+  return until(`node ${node.name} to have an engine`, () => node.pids().engine);
+}
+
+function kill(pid: number): void {
   process.kill(pid, "SIGKILL");
 }
+
+/** What went wrong in a node, for a failure that only its log explains. */
+const complaints = (node: TestNode): string => node.output.split("\n").filter((line) => !line.includes('"level":30')).slice(-20).join("\n");
 
 const alive = (pid: number | undefined): boolean => {
   try {
@@ -70,11 +77,15 @@ describe("kill -9", { timeout: 300_000 }, () => {
     [a, b] = cluster.nodes as [TestNode, TestNode];
   });
 
-  after(async () => {
-    for (const made of programs) await made.kill();
-    for (const made of programs) await made.end();
-    await cluster.dispose();
+  // A program that a fact has left behind must not be in the way of the next.
+  afterEach(async () => {
+    for (const made of programs.splice(0)) {
+      await made.kill();
+      await made.end();
+    }
   });
+
+  after(() => cluster.dispose());
 
   for (const mode of ["wal", "delete"]) {
     test(`of the primary's engine is not seen by a writer with journal_mode=${mode}, and no position is left out`, async () => {
@@ -83,7 +94,7 @@ describe("kill -9", { timeout: 300_000 }, () => {
       const writing = writeUntilKilled(writer, a.path(name), mode, 1).catch(() => undefined);
       await until("commits", () => committed(writer) > 50);
       for (let round = 0; round < 3; round++) {
-        const { engine } = a.pids();
+        const engine = await engineOf(a);
         const before = committed(writer);
         kill(engine);
         await until("another engine", () => a.pids().engine !== undefined && a.pids().engine !== engine);
@@ -120,13 +131,14 @@ describe("kill -9", { timeout: 300_000 }, () => {
       }
     }, b.path(name)).catch((error: Error) => error);
     for (let round = 0; round < 3; round++) {
-      const { engine } = b.pids();
+      const engine = await engineOf(b);
       const before = committed(reader);
       await until("the reader to move", () => committed(reader) > before);
       kill(engine);
       await until("another engine", () => b.pids().engine !== undefined && b.pids().engine !== engine);
       await until("the reader to move on", () => committed(reader) > before + 20);
     }
+    assert.equal(complaints(b).match(/The engine ended/g)?.length, 3, `it died as often as it was killed:\n${complaints(b)}`);
     await writer.kill();
     await writing;
     await cluster.inStep(name);
@@ -141,6 +153,7 @@ describe("kill -9", { timeout: 300_000 }, () => {
     const random = new Random(seed);
     const name = "all.db";
     let last = 0;
+    const deaths = (): number => a.output.match(/The engine ended/g)?.length ?? 0;
     for (let round = 0; round < 10; round++) {
       const mode = random.pick(["wal", "wal", "delete", "truncate", "persist"]);
       const why = `seed ${seed}, round ${round}, ${mode}`;
@@ -151,7 +164,8 @@ describe("kill -9", { timeout: 300_000 }, () => {
       await sleep(pause);
       assert.deepEqual(writer.lines.filter((line) => line.startsWith("error")), [], why);
       // In random order, with random moments between.
-      const { guardian, engine } = a.pids();
+      const { guardian } = a.pids();
+      const engine = await engineOf(a);
       const order = random.chance(0.5) ? [guardian, engine] : [engine, guardian];
       for (const pid of order) {
         if (alive(pid)) kill(pid);
@@ -170,6 +184,7 @@ describe("kill -9", { timeout: 300_000 }, () => {
       found.forEach((id, i) => assert.equal(Number(id), i + 1, why));
       last = found.length;
       await assertSame(cluster, name, why);
+      assert.equal(deaths(), 0, `${why}: an engine died by itself:\n${complaints(a)}`);
     }
   });
 
@@ -195,7 +210,8 @@ describe("kill -9", { timeout: 300_000 }, () => {
   });
 
   test("of the guardian alone ends the engine too, and the next start cleans the dead mount up", async () => {
-    const { guardian, engine } = a.pids();
+    const { guardian } = a.pids();
+    const engine = await engineOf(a);
     const before = positionOf(a, "all.db");
     kill(guardian);
     await a.exited();

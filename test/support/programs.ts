@@ -6,6 +6,7 @@
  * SQLites of other builds.
  */
 import { execFileSync, fork, spawnSync, type ChildProcess } from "node:child_process";
+import * as fs from "node:fs";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -14,6 +15,7 @@ import Database from "better-sqlite3";
 /** What a step gets beside its arguments. */
 export interface ProgramScope {
   readonly Database: typeof Database;
+  readonly fs: typeof fs;
   /** Connections and the like that later steps need. */
   readonly kept: Record<string, Database.Database>;
   /** Writes one line that the test sees, even if the program is killed right after. */
@@ -146,7 +148,7 @@ function program(): void {
     const work = async (): Promise<void> => {
       const step = (0, eval)(`(${message.source})`) as Step<unknown[], unknown>;
       try {
-        process.send!({ id: message.id, value: await step({ Database, kept, say: (line) => void writeSync(1, `${line}\n`) }, ...message.args) });
+        process.send!({ id: message.id, value: await step({ Database, fs, kept, say: (line) => void writeSync(1, `${line}\n`) }, ...message.args) });
       } catch (error) {
         const { message: text, code } = error as Error & { code?: string };
         process.send!({ id: message.id, error: { message: text, ...(code === undefined ? {} : { code }) } });
