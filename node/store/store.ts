@@ -8,7 +8,6 @@
  */
 import fs from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { splitCompanion, type MountHooks } from "../core/mount-hooks.ts";
 import { files } from "../io/files.ts";
 import { isDatabaseHeader } from "../sqlite/database-header.ts";
@@ -16,7 +15,6 @@ import { AppError } from "../../proto/errors.ts";
 import { formatPosition } from "../../proto/position.ts";
 import { Aside } from "./aside.ts";
 import { CaptureClock } from "./capture-clock.ts";
-import { publishSize } from "./cold-index.ts";
 import { compactLog } from "./compaction.ts";
 import { Database, type StoreContext } from "./database.ts";
 import { Follower, type FollowerHost } from "./follower.ts";
@@ -386,27 +384,6 @@ export class Store implements MountHooks {
     if (fs.existsSync(databasePaths(this.#options.dataDir, base).database)) {
       this.#discover(base, true);
       if (companion === "-wal") this.#clock.renew(base);
-      if (companion === "-shm") void this.#warmIndex(base);
-    }
-  }
-
-  /** A database was just opened: as soon as its wal-index is there, publish the size in it (cold-index.ts). Not urgent, and never in the way. */
-  async #warmIndex(name: string): Promise<void> {
-    for (const pauseMs of [1, 3, 10, 50, 200, 1_000]) {
-      await sleep(pauseMs);
-      const entry = this.#databases.get(name);
-      if (entry?.primary === undefined) return;
-      try {
-        const fd = await this.#options.host.openOnMount(`${name}-shm`);
-        try {
-          if (publishSize(entry.database.paths, fd) === "done") return;
-        } finally {
-          // A close on the mount is a request: never synchronously.
-          fs.close(fd, () => undefined);
-        }
-      } catch {
-        return; // Closed again already.
-      }
     }
   }
 
