@@ -85,7 +85,7 @@ export function inspectMountPoint(path: string): MountPointState {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === "ENOENT") return { state: "absent" };
-    if (code === "ENOTCONN") return { state: "deadMount", type: mounted?.type ?? "fuse", device: mounted?.device ?? "" };
+    if (isDeadCode(code)) return { state: "deadMount", type: mounted?.type ?? "fuse", device: mounted?.device ?? "" };
     if (code === "ENOTDIR") return { state: "notDirectory" };
     throw error;
   }
@@ -97,7 +97,7 @@ function isDead(path: string): boolean {
     fs.statfsSync(path);
     return false;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ENOTCONN";
+    return isDeadCode((error as NodeJS.ErrnoException).code);
   }
 }
 
@@ -159,7 +159,7 @@ function isHeld(link: string, target: string, mountPoint: string, device: string
     const dev = fs.statSync(link, { bigint: true }).dev;
     return deviceName(dev) === device;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "ENOTCONN";
+    return isDeadCode((error as NodeJS.ErrnoException).code);
   }
 }
 
@@ -168,6 +168,11 @@ function deviceName(dev: bigint): string {
   const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn);
   const minor = (dev & 0xffn) | ((dev >> 12n) & ~0xffn);
   return `${major}:${minor}`;
+}
+
+/** ENOTCONN is the answer of a mount without a server; a request that was under way when its server died gets ECONNABORTED. */
+function isDeadCode(code: string | undefined): boolean {
+  return code === "ENOTCONN" || code === "ECONNABORTED";
 }
 
 function isBelow(path: string, mountPoint: string): boolean {
