@@ -27,6 +27,11 @@ export interface MountHooks {
    * bytes or more) as it was at an earlier fsync of the same journal, or undefined when none was seen. The FSYNC reply waits.
    */
   journalZeroed(path: string, header: Buffer | undefined): void | Promise<void>;
+  /**
+   * A `-wal` is about to be fsynced: its writer is going to wait for the disk, so this is a good moment to read what it has committed. Told
+   * now and then, at most once in a few milliseconds, and nothing waits for it.
+   */
+  walSyncs(path: string): void;
   /** Content of a virtual file, or undefined when there is none of that name now. */
   readVirtual(path: string): Buffer | undefined | Promise<Buffer | undefined>;
   /** An I/O error or a programmer error on the FUSE side that the operator should see. */

@@ -11,7 +11,7 @@ import * as abi from "./abi.ts";
 import { applyAttributes, dropPrivileges, readAttributeChange } from "./backing.ts";
 import type { Inode } from "./inodes.ts";
 import { NO_BACKING } from "./messages.ts";
-import { attributeSeconds, isJournal, isSharedMemory, isZeroedJournal, JOURNAL_HEADER_SIZE, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
+import { attributeSeconds, isJournal, isSharedMemory, isWal, isZeroedJournal, JOURNAL_HEADER_SIZE, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
 import { refusal, type Server } from "./server.ts";
 import { trustedDirectoryStat, virtualStat } from "./virtual.ts";
 import { REPLY_BODY, writeAttrOut, writeOpenOut, writeU64, type Request } from "./wire.ts";
@@ -120,9 +120,10 @@ export function fsync(server: Server, request: Request): void {
   }
   const inode = server.inodes.need(request.node);
   const fd = server.inodes.descriptor(inode);
+  const path = server.inodes.path(inode);
+  if (path !== undefined && isWal(path)) server.announceWalSync(path);
   if ((request.u32(abi.fuse_fsync_in.fsync_flags) & abi.FUSE_FSYNC_FDATASYNC) !== 0) fs.fdatasyncSync(fd);
   else fs.fsyncSync(fd);
-  const path = server.inodes.path(inode);
   if (path !== undefined && isJournal(path) && seesCommit(inode, fd)) {
     server.defer({ kind: "journal", unique: request.unique, id: inode.id, path, header: inode.journalHeader });
     inode.journalHeader = undefined;

@@ -58,6 +58,7 @@ export type ToMain =
   | { kind: "created"; path: string }
   | { kind: "rawWritten"; path: string }
   | { kind: "closed"; path: string }
+  | { kind: "walSyncs"; path: string }
   /** The thread no longer uses this registration. */
   | { kind: "unregister"; id: number; backing: number }
   | { kind: "report"; message: string; error: { message: string; stack: string | undefined } };

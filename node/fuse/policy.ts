@@ -59,6 +59,7 @@ export function absenceSeconds(path: string): number {
 }
 
 export const isJournal = (path: string): boolean => splitCompanion(path).companion === "-journal";
+export const isWal = (path: string): boolean => path.endsWith("-wal");
 export const isSharedMemory = (path: string): boolean => splitCompanion(path).companion === "-shm";
 
 /** Bytes at the head of a rollback journal that SQLite zeroes to commit under journal_mode=PERSIST. */

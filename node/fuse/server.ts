@@ -33,6 +33,9 @@ export interface DirectoryEntry {
   readonly type: number;
 }
 
+/** Between two announcements that a `-wal` is fsynced: `synchronous=FULL` does it with every commit. */
+const WAL_SYNC_GAP_MS = 3;
+
 export class Server {
   readonly filesDir: string;
   readonly inodes: InodeTable;
@@ -56,6 +59,7 @@ export class Server {
   #parked: Request[] = [];
   #seen = 0;
   #nextKey = 1;
+  #walSyncSaidMs = 0;
   // Handles of an earlier engine must not be mistaken for those of this one.
   #nextHandle = Date.now() * 1000;
 
@@ -93,6 +97,14 @@ export class Server {
   }
 
   // The main thread.
+
+  /** Tells the main thread that a writer is about to wait for its disk, now and then. */
+  announceWalSync(path: string): void {
+    const now = performance.now();
+    if (now - this.#walSyncSaidMs < WAL_SYNC_GAP_MS) return;
+    this.#walSyncSaidMs = now;
+    this.post({ kind: "walSyncs", path });
+  }
 
   post(message: ToMain): void {
     this.#post(message);

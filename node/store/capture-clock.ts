@@ -4,7 +4,8 @@
  * Always holds: after a commit, the database is looked at within a few milliseconds, whatever state the clock is in. Quiet databases cost
  * nothing: an inotify watch on the `-wal` wakes the clock at the first write. A busy database has no watch, because each event would cost its
  * writer a wake-up per commit; a timer polls it until it has been quiet for a while: each millisecond, or less often while so many commits come
- * that a look costs the writers more processor time than its promptness is worth to readers elsewhere.
+ * that a look costs the writers more processor time than its promptness is worth to readers elsewhere. Then most looks happen when a writer
+ * waits for its disk anyway, because the mount tells when a `-wal` is fsynced; what is captured there, the checkpoint need not wait for.
  */
 import { watch, type FSWatcher } from "node:fs";
 import { CAPTURE_QUIET_POLLS } from "../core/limits.ts";
@@ -13,9 +14,15 @@ import type { Primary } from "./primary.ts";
 /** Immediate looks after a wake-up: frames are written a few µs before the commit is published. */
 const SPINS = 40;
 const POLL_MS = 1;
-/** So many commits in one look make the next one wait HEAVY_POLL_MS. */
-const HEAVY_COMMITS = 16;
-const HEAVY_POLL_MS = 4;
+/** So many commits for each millisecond since the last look, some looks in a row, make the next ones wait HEAVY_POLL_MS. */
+const HEAVY_COMMITS_PER_MS = 2;
+const HEAVY_STREAK = 8;
+const HEAVY_POLL_MS = 10;
+/** A look while a writer waits for its disk is worth it when the last one is so long ago. */
+const SYNCING_GAP_MS = 3;
+/** From a write to the database file to the look at it, and to the next look where the first could not tell. */
+const FILE_PAUSE_MS = 20;
+const FILE_LATER_MS = 250;
 /** Looks with news closer together than this, several times in a row, make a database busy: 200 commits a second do not. */
 const BUSY_GAP_MS = 2.2;
 const BUSY_STREAK = 6;
@@ -30,6 +37,7 @@ interface Watched {
   quietPolls: number;
   streak: number;
   lastCommitMs: number;
+  denseStreak: number;
   heavy: boolean;
 }
 
@@ -44,7 +52,7 @@ export class CaptureClock {
 
   add(primary: Primary): void {
     if (this.#watched.has(primary.database.name)) return;
-    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0, heavy: false };
+    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0, denseStreak: 0, heavy: false };
     this.#watched.set(primary.database.name, entry);
     this.#arm(entry);
     this.#watchFile(entry);
@@ -67,6 +75,22 @@ export class CaptureClock {
     entry.watcher = undefined;
     if (!entry.busy) this.#arm(entry);
     this.#watchFile(entry);
+  }
+
+  /** A writer of a heavily written database waits for its disk now: a look costs it nothing. */
+  lookWhileSyncing(name: string): void {
+    const entry = this.#watched.get(name);
+    if (entry === undefined || !entry.heavy || performance.now() - entry.lastCommitMs < SYNCING_GAP_MS) return;
+    this.#look(entry);
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#schedule();
+  }
+
+  /** The database file may have changed while nobody looked. */
+  lookAtFile(name: string): void {
+    const entry = this.#watched.get(name);
+    if (entry !== undefined) this.#checkFileIn(entry, 0);
   }
 
   close(): void {
@@ -111,15 +135,19 @@ export class CaptureClock {
     const before = entry.primary.stats.commits;
     try {
       if (!entry.primary.tryFlush()) {
-        entry.heavy = false;
+        // A writer in its checkpoint commits nothing for a moment; it takes several such looks to call the database calm.
+        entry.denseStreak = Math.max(0, entry.denseStreak - HEAVY_STREAK / 4);
+        entry.heavy = entry.denseStreak >= HEAVY_STREAK;
         return false;
       }
     } catch (error) {
       this.#report(`Capture of "${entry.primary.database.name}" failed and is tried again`, error);
       return false;
     }
-    entry.heavy = entry.primary.stats.commits - before >= HEAVY_COMMITS;
     const now = performance.now();
+    const dense = entry.primary.stats.commits - before >= HEAVY_COMMITS_PER_MS * (now - entry.lastCommitMs);
+    entry.denseStreak = dense ? Math.min(entry.denseStreak + 1, 2 * HEAVY_STREAK) : 0;
+    entry.heavy = entry.denseStreak >= HEAVY_STREAK;
     entry.streak = entry.heavy || now - entry.lastCommitMs < BUSY_GAP_MS ? entry.streak + 1 : 0;
     entry.lastCommitMs = now;
     return true;
@@ -160,15 +188,21 @@ export class CaptureClock {
   #watchFile(entry: Watched): void {
     entry.fileWatcher?.close();
     try {
-      entry.fileWatcher = watch(entry.primary.database.paths.database, { persistent: false }, () => {
-        entry.fileTimer ??= setTimeout(() => {
-          entry.fileTimer = undefined;
-          entry.primary.checkFile().catch((error: unknown) => this.#report(`Look at "${entry.primary.database.name}" failed`, error));
-        }, 20);
-      });
+      entry.fileWatcher = watch(entry.primary.database.paths.database, { persistent: false }, () => this.#checkFileIn(entry, FILE_PAUSE_MS));
       entry.fileWatcher.on("error", () => undefined);
     } catch {
       entry.fileWatcher = undefined; // The file is gone; the store removes the database.
     }
+  }
+
+  #checkFileIn(entry: Watched, ms: number): void {
+    entry.fileTimer ??= setTimeout(() => {
+      entry.fileTimer = undefined;
+      if (!this.#watched.has(entry.primary.database.name)) return;
+      entry.primary.checkFile().then(
+        (found) => found === "later" && this.#checkFileIn(entry, FILE_LATER_MS),
+        (error: unknown) => this.#report(`Look at "${entry.primary.database.name}" failed`, error),
+      );
+    }, ms);
   }
 }

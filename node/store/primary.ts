@@ -27,6 +27,8 @@ const INLINE_PAGES = 1_000;
 const DIFF_SLICE_BYTES = 4 << 20;
 /** File systems without fine-grained times move them once in a timer tick, of 10 ms at most. */
 const MTIME_TICK_MS = 15;
+/** A database whose page 1 is as the log says is compared as a whole only once nothing has written to it for so long. */
+const RAW_QUIET_MS = 1_000;
 
 export interface PrimaryStats {
   flushes: number;
@@ -283,17 +285,28 @@ export class Primary {
     await this.diff("written past SQLite");
   }
 
-  /** The file may have changed without a signal (journal_mode MEMORY or OFF, a program past SQLite): look, and compare if it did. */
-  async checkFile(): Promise<void> {
-    if (this.#rawWriting) return;
+  /**
+   * The file may have changed without a signal (journal_mode MEMORY or OFF, a program past SQLite): look, and compare if it did. "later": that
+   * cannot be told now at a bearable price, so look again in a while.
+   * `closed`: nobody has the file open any more.
+   */
+  async checkFile(options: { closed?: boolean } = {}): Promise<"settled" | "later"> {
+    if (this.#rawWriting) return "settled";
     const stat = fs.statSync(this.database.paths.database, { bigint: true, throwIfNoEntry: false });
-    if (stat === undefined || stat.mtimeNs === this.#knownMtimeNs || (files.sizeOf(this.database.paths.wal) ?? 0) > 0) return;
-    if (this.database.loggedAsWal && this.database.pageSize > 0 && this.turn.idle && pageChecksum(1, this.#firstPage()) === this.database.sums.get(1)) {
-      // A checkpoint wrote it: every commit that gives no signal would have changed page 1.
-      this.#knownMtimeNs = stat.mtimeNs;
-      return;
+    if (stat === undefined || stat.mtimeNs === this.#knownMtimeNs || (files.sizeOf(this.database.paths.wal) ?? 0) > 0) return "settled";
+    // A transaction with a journal is under way: its end is a signal, and the diff would only read what that captures anyway.
+    if (this.#journalIsHot()) return "later";
+    if (this.database.pageSize > 0 && this.turn.idle && pageChecksum(1, this.#firstPage()) === this.database.sums.get(1)) {
+      if (this.database.loggedAsWal) {
+        // A checkpoint wrote it: every commit that gives no signal would have changed page 1.
+        this.#knownMtimeNs = stat.mtimeNs;
+        return "settled";
+      }
+      // No commit either; only a program that writes past SQLite leaves page 1 alone. While the file keeps changing it is a busy database.
+      if (options.closed !== true && Date.now() - Number(stat.mtimeNs / 1_000_000n) < RAW_QUIET_MS) return "later";
     }
     await this.diff("the file changed without a journal");
+    return "settled";
   }
 
   /** The database file as it is now is in the log. */

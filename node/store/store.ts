@@ -198,7 +198,7 @@ export class Store implements MountHooks {
     this.#clock.add(primary);
     const first = database.position.txid === 0 || database.deleted ? "a database that has no log yet" : undefined;
     const reason = database.distrust ?? first;
-    primary.flush().then(() => (reason === undefined ? primary.checkFile() : primary.diff(reason))).catch((error: unknown) => this.report(`Capture of "${database.name}" failed`, error));
+    primary.flush().then(() => (reason === undefined ? this.#clock.lookAtFile(database.name) : primary.diff(reason))).catch((error: unknown) => this.report(`Capture of "${database.name}" failed`, error));
   }
 
   /** This node follows from now on: every database gets its fence before applications are served. */
@@ -456,10 +456,14 @@ export class Store implements MountHooks {
     if (entry?.primary !== undefined) {
       // Whoever was rewriting the file, by whatever kind of descriptor, is done.
       entry.primary.endRewrite();
-      entry.primary.checkFile().catch((error: unknown) => this.report(`Look at "${path}" failed`, error));
+      entry.primary.checkFile({ closed: true }).catch((error: unknown) => this.report(`Look at "${path}" failed`, error));
     } else if (this.#looksLikeDatabase(path)) {
       this.#discover(path, false);
     }
+  }
+
+  walSyncs(path: string): void {
+    this.#clock.lookWhileSyncing(splitCompanion(path).base);
   }
 
   journalZeroed(path: string, header: Buffer | undefined): void | Promise<void> {
