@@ -31,6 +31,12 @@ const packageObject = grpc.loadPackageDefinition(
 ) as unknown as { sluice: { v1: { Replication: grpc.ServiceClientConstructor; Cluster: grpc.ServiceClientConstructor } } };
 
 export const ReplicationService = packageObject.sluice.v1.Replication;
+{
+  // Pages of snapshots come as bytes already: see snapshot-pages.ts.
+  const snapshot = ReplicationService.service["Snapshot"]! as { responseSerialize: (chunk: unknown) => Buffer };
+  const encode = snapshot.responseSerialize;
+  snapshot.responseSerialize = (chunk) => (Buffer.isBuffer(chunk) ? chunk : encode(chunk));
+}
 export const ClusterService = packageObject.sluice.v1.Cluster;
 
 export interface WirePosition { database: string; epoch: number; txid: number; checksum: Buffer }

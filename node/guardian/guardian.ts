@@ -49,8 +49,11 @@ const GRACE_MS = { application: 10_000, proxy: 12_000, engine: 30_000, engineExi
 /** Deaths of the engine before it has served for the first time, after which the node gives up. */
 const FIRST_STARTS_MAX = 5;
 
-/** Small young generations (MiB) and lazy compilation: both processes are long-lived, with short-lived garbage of small messages, and a node is to fit beside its application. */
-const ENGINE_FLAGS = ["--max-semi-space-size=2", "--optimize-for-size"];
+/**
+ * Small young generations (MiB): both processes are long-lived, with short-lived garbage, and a node is to fit beside its application. The
+ * engine collects in its own thread, because helpers would take processor time from the application that waits for it.
+ */
+const ENGINE_FLAGS = ["--max-semi-space-size=2", "--single-threaded-gc"];
 const PROXY_FLAGS = ["--max-semi-space-size=2", "--optimize-for-size", "--max-old-space-size=96"];
 
 /**

@@ -20,6 +20,7 @@ import type { FollowUp } from "../../proto/gen/sluice/v1/FollowUp.ts";
 import type { Hello } from "../../proto/gen/sluice/v1/Hello.ts";
 import type { NodeRef, NodeRef__Output } from "../../proto/gen/sluice/v1/NodeRef.ts";
 import type { SnapshotChunk__Output } from "../../proto/gen/sluice/v1/SnapshotChunk.ts";
+import type { SnapshotPages__Output } from "../../proto/gen/sluice/v1/SnapshotPages.ts";
 import type { Transactions__Output } from "../../proto/gen/sluice/v1/Transactions.ts";
 import type { Welcome__Output } from "../../proto/gen/sluice/v1/Welcome.ts";
 
@@ -339,7 +340,7 @@ export class ReplicationClient {
         } else if (target === undefined) {
           throw new AppError("INVALID_MESSAGE", ["SnapshotChunk", "pages before the beginning"]);
         } else if (chunk.pages !== null && chunk.pages !== undefined) {
-          target.addPages(chunk.pages.numbers, chunk.pages.data);
+          target.addPages(pageNumbers(chunk.pages, target.pageSize), chunk.pages.data);
         } else if (chunk.transactions !== null && chunk.transactions !== undefined) {
           pieces.push(chunk.transactions.data);
           if (chunk.transactions.last) {
@@ -347,8 +348,9 @@ export class ReplicationClient {
             pieces = [];
           }
         } else if (chunk.end !== null && chunk.end !== undefined) {
-          const finished = target.finish(fromWire(chunk.end.end as WirePosition));
+          const whole: SnapshotTarget = target;
           target = undefined;
+          const finished = await whole.finish(fromWire(chunk.end.end as WirePosition));
           await follower.installSnapshot(finished);
           this.#options.report("info", `Snapshot of "${name}" installed: ${finished.sums.pageCount} pages`);
           return;
@@ -357,8 +359,8 @@ export class ReplicationClient {
       throw new AppError("NODE_UNAVAILABLE", [this.#options.address, "the snapshot ended early"]);
     } catch (error) {
       call.cancel();
-      if (isAppError(error, "LOG_GONE")) target?.discard();
-      else target?.suspend();
+      if (isAppError(error, "LOG_GONE")) await target?.discard();
+      else await target?.suspend();
       throw error;
     }
   }
@@ -387,7 +389,7 @@ export class ReplicationClient {
     for await (const chunk of call as AsyncIterable<SnapshotChunk__Output>) {
       if (chunk.begin !== null && chunk.begin !== undefined) ({ pageSize } = chunk.begin);
       const run = chunk.pages;
-      if (run !== null && run !== undefined) run.numbers.forEach((pgno, index) => pages.set(pgno, run.data.subarray(index * pageSize, (index + 1) * pageSize)));
+      if (run !== null && run !== undefined) pageNumbers(run, pageSize).forEach((pgno, index) => pages.set(pgno, run.data.subarray(index * pageSize, (index + 1) * pageSize)));
     }
     return pages;
   }
@@ -407,4 +409,9 @@ export class ReplicationClient {
     this.#stream?.cancel();
     this.#client.close();
   }
+}
+
+/** The numbers of the pages in a message: listed, or consecutive from the first. */
+function pageNumbers(pages: SnapshotPages__Output, pageSize: number): readonly number[] {
+  return pages.numbers.length > 0 ? pages.numbers : Array.from({ length: pages.data.length / pageSize }, (_, index) => pages.firstPage + index);
 }

@@ -22,6 +22,7 @@ import type { Hello__Output } from "../../proto/gen/sluice/v1/Hello.ts";
 import type { NodeRef, NodeRef__Output } from "../../proto/gen/sluice/v1/NodeRef.ts";
 import type { SnapshotChunk } from "../../proto/gen/sluice/v1/SnapshotChunk.ts";
 import type { SnapshotRequest__Output } from "../../proto/gen/sluice/v1/SnapshotRequest.ts";
+import { encodeSnapshotPages } from "../../proto/snapshot-pages.ts";
 import { epochAt, planStream } from "./stream-plan.ts";
 
 export interface ServerIdentity {
@@ -99,8 +100,8 @@ export class ReplicationServer {
       const fromPage = heal ? 0 : resumable ? request.fromPage : 1;
       const numbers = heal || resumable ? request.pages : [];
       await write(call, { begin: { base: toWire(database.name, base), pageSize: source.pageSize, pageCount: source.pageCount, fromPage, mode: source.mode } });
-      for await (const run of source.pages({ fromPage, numbers })) {
-        if (run.numbers.length > 0) await write(call, { pages: { numbers: run.numbers, data: run.data } });
+      for await (const message of source.pages({ fromPage, numbers }, encodeSnapshotPages)) {
+        await write(call, message);
         if (call.cancelled) return;
       }
       const end = await source.end();
@@ -138,9 +139,22 @@ function checkHello(hello: Hello__Output | null, identity: ServerIdentity): asse
 }
 
 /** Writes one message and waits while the receiver's window is full. */
-async function write(call: grpc.ServerWritableStream<unknown, SnapshotChunk>, chunk: SnapshotChunk): Promise<void> {
+async function write(call: grpc.ServerWritableStream<unknown, SnapshotChunk>, chunk: SnapshotChunk | Uint8Array): Promise<void> {
   if (call.cancelled) throw new AppError("NODE_UNAVAILABLE", ["the follower", "it ended the call"]);
-  if (!call.write(chunk)) await Promise.race([once(call, "drain"), once(call, "cancelled"), once(call, "close")]);
+  // Bytes are a message that is encoded already: see proto/snapshot-pages.ts.
+  if (!call.write(chunk as SnapshotChunk)) await drained(call);
+}
+
+/** Resolves when more can be written, or nothing any more. Leaves no listener behind. */
+function drained(call: grpc.ServerWritableStream<unknown, SnapshotChunk>): Promise<void> {
+  return new Promise((resolve) => {
+    const events = ["drain", "cancelled", "close"] as const;
+    const done = (): void => {
+      for (const event of events) call.off(event, done);
+      resolve();
+    };
+    for (const event of events) call.on(event, done);
+  });
 }
 
 async function forEachPiece(database: Database, entry: LogEntry, send: (data: Buffer, last: boolean) => Promise<void>): Promise<void> {

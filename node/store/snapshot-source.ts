@@ -14,14 +14,11 @@ import { AppError } from "../../proto/errors.ts";
 import type { Position } from "../../proto/position.ts";
 import type { Primary } from "./primary.ts";
 
-export interface PageRun {
-  /** Page numbers, ascending. */
-  readonly numbers: number[];
-  readonly data: Buffer;
-}
+/** Takes pages out of the ARENA, at once: `numbers` are ascending, `data` holds the pages one after the other and is written over afterwards. */
+export type Pack<T> = (numbers: readonly number[], data: Buffer) => T;
 
 /** Bytes of pages in one message. */
-const RUN_BYTES = 512 << 10;
+const RUN_BYTES = 256 << 10;
 const RETRIES_MAX = 4_000;
 
 export class SnapshotSource {
@@ -47,7 +44,7 @@ export class SnapshotSource {
   }
 
   /** The pages in `numbers`, then (with fromPage > 0) all from `fromPage` on. The lock page is left out. */
-  async *pages(options: { fromPage: number; numbers: readonly number[] }): AsyncGenerator<PageRun> {
+  async *pages<T>(options: { fromPage: number; numbers: readonly number[] }, pack: Pack<T>): AsyncGenerator<T> {
     const { database } = this.#primary;
     if (this.pageCount === 0) return;
     const fd = files.open("snapshot:read", database.paths.database, "r");
@@ -58,12 +55,14 @@ export class SnapshotSource {
       for (const pgno of this.#wanted(options)) {
         numbers.push(pgno);
         if (numbers.length < perRun) continue;
-        yield this.#read(fd, numbers, late);
+        const good = this.#read(fd, numbers, late);
+        if (good.length > 0) yield pack(good, ARENA.subarray(0, good.length * this.pageSize));
         numbers = [];
         await nextTick();
       }
-      if (numbers.length > 0) yield this.#read(fd, numbers, late);
-      yield* this.#late(fd, late);
+      const good = this.#read(fd, numbers, late);
+      if (good.length > 0) yield pack(good, ARENA.subarray(0, good.length * this.pageSize));
+      yield* this.#late(fd, late, pack);
     } finally {
       fs.closeSync(fd);
     }
@@ -75,21 +74,21 @@ export class SnapshotSource {
     if (options.fromPage > 0) for (let pgno = options.fromPage; pgno <= this.pageCount; pgno++) if (pgno !== lock) yield pgno;
   }
 
-  /** Reads pages of the database file, keeps those that are right, adds the others to `late`. */
-  #read(fd: number, numbers: readonly number[], late: number[]): PageRun {
+  /** Reads pages of the database file into the ARENA, from 0 on; closes the gaps of those that are not right, which are added to `late`. */
+  #read(fd: number, numbers: readonly number[], late: number[]): number[] {
     const { pageSize } = this;
     const { sums } = this.#primary.database;
     const good: number[] = [];
-    const data = Buffer.allocUnsafe(numbers.length * pageSize);
     for (let at = 0; at < numbers.length; ) {
       let end = at + 1;
       while (end < numbers.length && numbers[end] === numbers[end - 1]! + 1) end++;
-      const n = files.read("snapshot:read", fd, ARENA, 0, (end - at) * pageSize, (numbers[at]! - 1) * pageSize);
+      const from = good.length * pageSize;
+      const n = files.read("snapshot:read", fd, ARENA, from, (end - at) * pageSize, (numbers[at]! - 1) * pageSize);
       for (let i = at; i < end; i++) {
-        const offset = (i - at) * pageSize;
+        const offset = from + (i - at) * pageSize;
         const pgno = numbers[i]!;
-        if (offset + pageSize <= n && pageChecksumAt(pgno, offset, pageSize) === sums.get(pgno)) {
-          ARENA.copy(data, good.length * pageSize, offset, offset + pageSize);
+        if (offset + pageSize <= from + n && pageChecksumAt(pgno, offset, pageSize) === sums.get(pgno)) {
+          if (offset !== good.length * pageSize) ARENA.copyWithin(good.length * pageSize, offset, offset + pageSize);
           good.push(pgno);
         } else {
           late.push(pgno);
@@ -97,35 +96,37 @@ export class SnapshotSource {
       }
       at = end;
     }
-    return { numbers: good, data: data.subarray(0, good.length * pageSize) };
+    return good;
   }
 
   /** Pages whose newest version is in the WAL, or that were just being written: tried until they are right or were changed by the log. */
-  async *#late(fd: number, late: number[]): AsyncGenerator<PageRun> {
+  async *#late<T>(fd: number, late: number[], pack: Pack<T>): AsyncGenerator<T> {
     const { database, wal } = this.#primary;
     let waiting = late;
     for (let attempt = 0; waiting.length > 0; attempt++) {
       if (attempt > RETRIES_MAX) throw new AppError("CORRUPT_FILE", [database.paths.database, `page ${waiting[0]!} is not what its checksum says`]);
       await this.#primary.flush();
       const view = wal.view();
-      const good: number[] = [];
-      const pages: Buffer[] = [];
+      let good: number[] = [];
       const again: number[] = [];
       for (const pgno of waiting) {
         // Cut off meanwhile: the log says so.
         if (pgno > database.sums.pageCount) continue;
         const frame = view?.frames.get(pgno);
-        const read = frame !== undefined && wal.readPage(frame, this.pageSize, ARENA, 0)
-          || files.read("snapshot:read", fd, ARENA, 0, this.pageSize, (pgno - 1) * this.pageSize) === this.pageSize;
-        if (read && pageChecksumAt(pgno, 0, this.pageSize) === database.sums.get(pgno)) {
+        const at = good.length * this.pageSize;
+        const read = frame !== undefined && wal.readPage(frame, this.pageSize, ARENA, at)
+          || files.read("snapshot:read", fd, ARENA, at, this.pageSize, (pgno - 1) * this.pageSize) === this.pageSize;
+        if (read && pageChecksumAt(pgno, at, this.pageSize) === database.sums.get(pgno)) {
           good.push(pgno);
-          pages.push(Buffer.from(ARENA.subarray(0, this.pageSize)));
-          if (good.length * this.pageSize >= RUN_BYTES) yield { numbers: good.splice(0), data: Buffer.concat(pages.splice(0)) };
+          if (good.length * this.pageSize < RUN_BYTES) continue;
+          const packed = pack(good, ARENA.subarray(0, good.length * this.pageSize));
+          good = [];
+          yield packed;
         } else {
           again.push(pgno);
         }
       }
-      if (good.length > 0) yield { numbers: good, data: Buffer.concat(pages) };
+      if (good.length > 0) yield pack(good, ARENA.subarray(0, good.length * this.pageSize));
       waiting = again;
       if (waiting.length > 0) await sleep(Math.min(20, 1 + attempt));
     }

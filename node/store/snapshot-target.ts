@@ -13,6 +13,7 @@ import { decodeLtx } from "../ltx/decoder.ts";
 import { lockPgno } from "../sqlite/database-header.ts";
 import { AppError } from "../../proto/errors.ts";
 import { formatPosition, parsePosition, type Position } from "../../proto/position.ts";
+import { BackgroundSync } from "./background-sync.ts";
 import { PageSums } from "./page-sums.ts";
 import { scanFile } from "./primary.ts";
 
@@ -34,6 +35,7 @@ export class SnapshotTarget {
   readonly pageSize: number;
   readonly #sums: PageSums;
   readonly #fd: number;
+  readonly #sync: BackgroundSync;
   #nextPage: number;
   readonly #missing: Set<number>;
   #sinceNote = 0;
@@ -44,6 +46,7 @@ export class SnapshotTarget {
     this.base = begin.base;
     this.pageSize = begin.pageSize;
     this.#fd = fd;
+    this.#sync = new BackgroundSync("snapshot:sync", fd);
     this.#sums = sums;
     this.#nextPage = begin.fromPage;
     this.#missing = new Set(missing);
@@ -80,6 +83,7 @@ export class SnapshotTarget {
     this.#sinceNote = 0;
   }
 
+  /** Takes pages, in any order. `data` may be a part of ARENA; it is not needed afterwards. */
   addPages(numbers: readonly number[], data: Buffer): void {
     const { pageSize } = this;
     if (data.length !== numbers.length * pageSize) throw new AppError("INVALID_MESSAGE", ["SnapshotPages", `${data.length} bytes for ${numbers.length} pages`]);
@@ -95,12 +99,17 @@ export class SnapshotTarget {
       ARENA.set(data.subarray(at * pageSize, (at + n) * pageSize), 0);
       for (let i = 0; i < n; i++) this.#sums.set(numbers[at + i]!, pageChecksumAt(numbers[at + i]!, i * pageSize, pageSize));
     }
+    this.#sync.wrote(data.length);
     this.#track(numbers);
     this.#sinceNote += numbers.length;
     if (this.#sinceNote >= NOTE_PAGES) this.#note();
   }
 
   #track(numbers: readonly number[]): void {
+    if (this.#missing.size === 0 && numbers[0] === this.#nextPage && numbers.at(-1) === this.#nextPage + numbers.length - 1) {
+      this.#nextPage += numbers.length;
+      return;
+    }
     const here = new Set(numbers);
     const lock = lockPgno(this.pageSize);
     for (const pgno of numbers) this.#missing.delete(pgno);
@@ -118,24 +127,26 @@ export class SnapshotTarget {
   }
 
   /** Compares with the position at which the snapshot ends; durable afterwards. Throws, and begins anew next time, when it does not match. */
-  finish(end: Position): { path: string; sums: PageSums; pageSize: number; position: Position } {
+  async finish(end: Position): Promise<{ path: string; sums: PageSums; pageSize: number; position: Position }> {
     if (this.#sums.checksum !== end.checksum) {
-      this.discard();
+      await this.discard();
       throw new AppError("CORRUPT_FILE", [this.path, `the snapshot has checksum ${this.#sums.checksum.toString(16)} instead of ${end.checksum.toString(16)}`]);
     }
     files.truncate("snapshot:file", this.#fd, this.#sums.pageCount * this.pageSize);
-    files.fdatasyncNow("snapshot:sync", this.#fd);
+    await this.#sync.finish();
     fs.closeSync(this.#fd);
     fs.rmSync(this.#notePath, { force: true });
     return { path: this.path, sums: this.#sums, pageSize: this.pageSize, position: end };
   }
 
   /** The connection broke: what arrived stays for the next attempt. */
-  suspend(): void {
+  async suspend(): Promise<void> {
+    await this.#sync.settled();
     fs.closeSync(this.#fd);
   }
 
-  discard(): void {
+  async discard(): Promise<void> {
+    await this.#sync.settled();
     fs.closeSync(this.#fd);
     fs.rmSync(this.path, { force: true });
     fs.rmSync(this.#notePath, { force: true });

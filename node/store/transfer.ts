@@ -13,6 +13,7 @@ import { AppError } from "../../proto/errors.ts";
 import type { Position } from "../../proto/position.ts";
 import type { StoredDatabase } from "./store.ts";
 import { PageSums } from "./page-sums.ts";
+import { BackgroundSync } from "./background-sync.ts";
 import { SnapshotSource } from "./snapshot-source.ts";
 import { SnapshotTarget } from "./snapshot-target.ts";
 
@@ -27,6 +28,7 @@ export interface Copied {
 export async function copyDatabase(source: string, target: string): Promise<Copied> {
   const from = files.open("import:read", source, "r");
   const to = files.open("import:write", target, "w", 0o644);
+  let sync: BackgroundSync | undefined;
   try {
     const head = Buffer.alloc(100);
     const size = files.size(from);
@@ -38,9 +40,11 @@ export async function copyDatabase(source: string, target: string): Promise<Copi
     if (header.pageCount * pageSize > size) throw new AppError("NOT_A_DATABASE", [source, `its header counts ${header.pageCount} pages, the file has ${size / pageSize}`]);
     const sums = new PageSums();
     const lock = lockPgno(pageSize);
+    sync = new BackgroundSync("import:sync", to);
     for (let at = 0; at < size; at += CHUNK_BYTES) {
       const n = files.read("import:read", from, ARENA, 0, Math.min(CHUNK_BYTES, size - at), at);
       files.write("import:write", to, ARENA, 0, n, at);
+      sync.wrote(n);
       for (let offset = 0; offset < n; offset += pageSize) {
         const pgno = (at + offset) / pageSize + 1;
         if (pgno !== lock) sums.set(pgno, pageChecksumAt(pgno, offset, pageSize));
@@ -48,9 +52,10 @@ export async function copyDatabase(source: string, target: string): Promise<Copi
       await nextTick();
     }
     sums.resize(size / pageSize);
-    await files.fdatasync("import:sync", to);
+    await sync.finish();
     return { sums, pageSize };
   } finally {
+    await sync?.settled();
     fs.closeSync(from);
     fs.closeSync(to);
   }
@@ -98,7 +103,7 @@ async function exportPrimary({ primary, database }: StoredDatabase, target: stri
   const folder = `${target}.part`;
   const copy = await SnapshotTarget.open(folder, { ...source, fromPage: 1 });
   try {
-    for await (const run of source.pages({ fromPage: 1, numbers: [] })) if (run.numbers.length > 0) copy.addPages(run.numbers, run.data);
+    for await (const _ of source.pages({ fromPage: 1, numbers: [] }, (numbers, data) => copy.addPages(numbers, data)));
     const end = await source.end();
     for (let next = source.base.txid + 1; next <= end.txid; ) {
       const entry = database.log.entryAt(next);
@@ -106,7 +111,7 @@ async function exportPrimary({ primary, database }: StoredDatabase, target: stri
       copy.addTransaction(database.log.read(entry));
       next = entry.max + 1;
     }
-    const finished = copy.finish(end);
+    const finished = await copy.finish(end);
     files.rename("export:done", finished.path, target);
     return { position: end, pages: finished.sums.pageCount, bytes: finished.sums.pageCount * finished.pageSize };
   } finally {
