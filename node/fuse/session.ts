@@ -21,7 +21,7 @@ import * as messages from "./messages.ts";
 import { Moves } from "./moves.ts";
 import * as notify from "./notify.ts";
 import { OPCODES } from "./opcodes.ts";
-import { attributeSeconds } from "./policy.ts";
+import { attributeSeconds, isJournal } from "./policy.ts";
 import { recordedOpens, writeBackingId } from "./records.ts";
 import { REPLY_BODY, writeAttrOut, writeOpenOut, writeReplyHeader } from "./wire.ts";
 
@@ -72,6 +72,8 @@ class Session implements FuseSession {
   readonly #moves = new Moves();
   /** Backing ids by inode. The thread knows the same; this one decides when two first opens of a file cross. */
   readonly #backings = new Map<number, number>();
+  /** Descriptors of unlinked journals by inode, so that the last close of each, which frees its blocks, need not be made by this thread. */
+  readonly #lastDescriptors = new Map<number, number>();
   readonly #grants = new Map<number, (done: boolean) => void>();
   readonly #out = Buffer.alloc(256);
   readonly #settleReady = Promise.withResolvers<void>();
@@ -289,6 +291,7 @@ class Session implements FuseSession {
   async #unlink(message: messages.DeferredUnlink): Promise<void> {
     const consent = this.#hooks.beforeUnlink(message.path);
     if (consent !== undefined) await consent;
+    if (isJournal(message.path) && this.#backings.has(message.id)) this.#keepDescriptor(message.id, this.#file(message.path));
     const aside = removeName(this.#options.runDir, this.#file(message.path), message.id, this.#mayBeOpen(message.open, message.opens));
     this.#post({ kind: "unlinked", id: message.id, path: message.path, aside });
     this.#hooks.afterUnlink(message.path);
@@ -390,6 +393,16 @@ class Session implements FuseSession {
     } catch (error) {
       this.#hooks.report("Cannot release a backing file", error);
     }
+    const last = this.#lastDescriptors.get(id);
+    this.#lastDescriptors.delete(id);
+    if (last !== undefined) fs.close(last, () => {});
+  }
+
+  /** A journal goes with every commit; the file system takes longer to free it than the rest of the commit takes here. */
+  #keepDescriptor(id: number, file: string): void {
+    const former = this.#lastDescriptors.get(id);
+    if (former !== undefined) fs.close(former, () => {});
+    this.#lastDescriptors.set(id, fs.openSync(file, "r"));
   }
 
   // Replies.

@@ -95,8 +95,9 @@ export const files = {
       fs.closeSync(fd);
     }
   },
-  mkdir(label: Label, path: string): void {
-    guarded(label, path, () => fs.mkdirSync(path, { recursive: true, mode: 0o700 }));
+  /** Creates a folder and those above it that are missing; an existing one keeps its mode. */
+  mkdir(label: Label, path: string, mode = 0o700): void {
+    guarded(label, path, () => fs.mkdirSync(path, { recursive: true, mode }));
   },
   size(fd: number): number {
     return fs.fstatSync(fd).size;

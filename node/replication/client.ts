@@ -277,7 +277,7 @@ export class ReplicationClient {
     try {
       const follower = await this.#options.store.followerOf(name);
       if (this.#of(name).snapshot) return;
-      await follower.apply(ltx, piece.epoch);
+      await follower.apply(ltx, piece.epoch, piece.owner ?? undefined);
       this.#ack(follower);
     } catch (error) {
       if (this.#of(name).snapshot) return;
@@ -336,7 +336,7 @@ export class ReplicationClient {
     try {
       for await (const chunk of call as AsyncIterable<SnapshotChunk__Output>) {
         if (chunk.begin !== null && chunk.begin !== undefined) {
-          target = await SnapshotTarget.open(folder, { ...chunk.begin, base: fromWire(chunk.begin.base as WirePosition) });
+          target = await SnapshotTarget.open(folder, { ...chunk.begin, base: fromWire(chunk.begin.base as WirePosition), ownership: chunk.begin.owner ?? undefined });
         } else if (target === undefined) {
           throw new AppError("INVALID_MESSAGE", ["SnapshotChunk", "pages before the beginning"]);
         } else if (chunk.pages !== null && chunk.pages !== undefined) {

@@ -11,6 +11,7 @@ import { once } from "node:events";
 import { STREAM_PIECE_BYTES } from "../core/limits.ts";
 import type { Database } from "../store/database.ts";
 import { SnapshotSource } from "../store/snapshot-source.ts";
+import { ownershipOf } from "../store/ownership.ts";
 import type { Store } from "../store/store.ts";
 import type { LogEntry } from "../store/tx-log.ts";
 import { AppError, isAppError } from "../../proto/errors.ts";
@@ -99,7 +100,7 @@ export class ReplicationServer {
       const heal = request.fromPage === 0;
       const fromPage = heal ? 0 : resumable ? request.fromPage : 1;
       const numbers = heal || resumable ? request.pages : [];
-      await write(call, { begin: { base: toWire(database.name, base), pageSize: source.pageSize, pageCount: source.pageCount, fromPage, mode: source.mode } });
+      await write(call, { begin: { base: toWire(database.name, base), pageSize: source.pageSize, pageCount: source.pageCount, fromPage, owner: source.ownership ?? null } });
       for await (const message of source.pages({ fromPage, numbers }, encodeSnapshotPages)) {
         await write(call, message);
         if (call.cancelled) return;
@@ -331,11 +332,13 @@ class Session {
         }
         this.#cursors.set(name, entry.max + 1);
         const epoch = epochAt(database.epochs, entry.max) ?? database.position.epoch;
+        // Cheap, and the follower needs it whenever the database begins for it: also after a deletion in the middle of the log.
+        const owner = ownershipOf(database.paths.database) ?? null;
         if (entry.size <= STREAM_PIECE_BYTES) {
-          if (!this.#send({ transactions: { database: name, epoch, minTxid: entry.min, maxTxid: entry.max, data: database.log.read(entry), last: true } })) await this.#drained();
+          if (!this.#send({ transactions: { database: name, epoch, minTxid: entry.min, maxTxid: entry.max, data: database.log.read(entry), last: true, owner } })) await this.#drained();
         } else {
           await forEachPiece(database, entry, async (data, last) => {
-            if (!this.#send({ transactions: { database: name, epoch, minTxid: entry.min, maxTxid: entry.max, data, last } })) await this.#drained();
+            if (!this.#send({ transactions: { database: name, epoch, minTxid: entry.min, maxTxid: entry.max, data, last, owner } })) await this.#drained();
           });
         }
       }

@@ -15,6 +15,7 @@ import { AppError } from "../../proto/errors.ts";
 import { formatHex16, formatPosition, type Position } from "../../proto/position.ts";
 import type { Database } from "./database.ts";
 import type { PageSums } from "./page-sums.ts";
+import { giveOwnership, ownershipOf, type Ownership } from "./ownership.ts";
 import { PageSums as Sums } from "./page-sums.ts";
 import { pausing } from "./primary.ts";
 import { Replica, type PageSource } from "./replica.ts";
@@ -107,12 +108,12 @@ export class Follower {
     }
   }
 
-  /** Applies a whole LTX file that the primary sent, from memory or (a big one) from a file. */
-  async apply(ltx: Buffer | { path: string; size: number }, epoch: number): Promise<void> {
-    await this.turn.run(() => this.#apply(ltx, epoch));
+  /** Applies a whole LTX file that the primary sent, from memory or (a big one) from a file. `ownership` is for a database that begins with it. */
+  async apply(ltx: Buffer | { path: string; size: number }, epoch: number, ownership?: Ownership): Promise<void> {
+    await this.turn.run(() => this.#apply(ltx, epoch, ownership));
   }
 
-  async #apply(ltx: Buffer | { path: string; size: number }, epoch: number): Promise<void> {
+  async #apply(ltx: Buffer | { path: string; size: number }, epoch: number, ownership: Ownership | undefined): Promise<void> {
     const { database } = this;
     const position = database.position;
     let pages: PageSpool | undefined;
@@ -137,7 +138,7 @@ export class Follower {
       this.#store(ltx, header);
       const next: Position = { epoch, txid: header.maxTxid, checksum };
       if (header.commit === 0) await this.#remove();
-      else if (this.#replica === undefined) await this.#create(pages!, header);
+      else if (this.#replica === undefined) await this.#create(pages!, header, ownership);
       else await this.#append(pages, header);
       database.adopt(next, { pageSize: header.pageSize, pageCount: header.commit, pages: sums });
     } finally {
@@ -198,7 +199,7 @@ export class Follower {
   }
 
   /** A database that applications could not see until now. */
-  async #create(pages: PageSpool, header: LtxHeader): Promise<void> {
+  async #create(pages: PageSpool, header: LtxHeader, ownership: Ownership | undefined): Promise<void> {
     const staging = `${this.database.paths.log}/create.part`;
     const fd = files.open("follower:create", staging, "w+", 0o644);
     try {
@@ -210,6 +211,7 @@ export class Follower {
     } finally {
       fs.closeSync(fd);
     }
+    if (ownership !== undefined) giveOwnership(staging, ownership);
     await this.#place(staging, header.pageSize);
   }
 
@@ -218,12 +220,10 @@ export class Follower {
     for (const suffix of ["", "-wal", "-shm"]) await this.#host.hide(`${name}${suffix}`);
     fs.mkdirSync(paths.database.slice(0, paths.database.lastIndexOf("/")), { recursive: true, mode: 0o755 });
     const existing = fs.statSync(paths.database, { throwIfNoEntry: false });
+    const owned = ownershipOf(paths.database);
+    if (owned !== undefined) giveOwnership(staging, owned);
     if (existing !== undefined && existing.size > 0) this.#host.report(`"${name}" was here as a local file and is set aside`, undefined);
-    if (existing !== undefined) {
-      fs.chownSync(staging, existing.uid, existing.gid);
-      fs.chmodSync(staging, existing.mode & 0o777);
-      if (existing.size > 0) fs.renameSync(paths.database, `${paths.database}.local-${Date.now()}`);
-    }
+    if (existing !== undefined && existing.size > 0) fs.renameSync(paths.database, `${paths.database}.local-${Date.now()}`);
     for (const path of [paths.wal, paths.shm, paths.journal]) files.unlink("follower:place", path);
     files.rename("follower:place", staging, paths.database);
     this.#replicaIsFresh(pageSize);

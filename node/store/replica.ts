@@ -19,6 +19,7 @@ import { FRAME_HEADER_SIZE, WAL_HEADER_SIZE, encodeWalHeader, frameOffset } from
 import { READMARK_NOT_USED, READ_MARK_COUNT } from "../sqlite/wal-index.ts";
 import { scanWal } from "../sqlite/wal-scanner.ts";
 import type { DatabasePaths } from "./names.ts";
+import { giveOwnership, ownershipOf } from "./ownership.ts";
 import { WalIndexMap } from "./wal-index-map.ts";
 
 /** Where frames are built in ARENA; below lie pages that a caller passes in. */
@@ -74,14 +75,14 @@ export class Replica {
     const onMount = (suffix: string): number => files.open("replica:mount", mount!.path(`${paths.name}${suffix}`), mount!.openFlags);
     // Made in the backing folder first: to make a file on the mount is a question to this very process.
     let wal = files.open("replica:wal", paths.wal, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o644);
-    copyOwner(paths.database, paths.wal);
+    giveOwnership(paths.wal, ownershipOf(paths.database)!);
     if (mount !== undefined) {
       fs.closeSync(wal);
       wal = onMount("-wal");
     }
     const database = mount === undefined ? files.open("replica:database", paths.database, "r+") : onMount("");
     const index = WalIndexMap.open(paths.shm, { rebuild: !options.live, ...(mount === undefined ? {} : { openMapped: () => onMount("-shm") }) });
-    copyOwner(paths.database, paths.shm);
+    giveOwnership(paths.shm, ownershipOf(paths.database)!);
     const replica = new Replica(paths, options.pageSize, { wal, database }, index);
     if (options.live && index.isValid()) replica.#takeOver();
     else replica.#recover();
@@ -348,11 +349,4 @@ export class Replica {
     // A close on the mount is a request to our own FUSE thread: never synchronously.
     if (this.#lockFd !== undefined) fs.close(this.#lockFd, () => undefined);
   }
-}
-
-/** SQLite gives -wal and -shm the owner and mode of the database; so does the follower, or an application could not open them. */
-function copyOwner(from: string, to: string): void {
-  const { uid, gid, mode } = fs.statSync(from);
-  fs.chownSync(to, uid, gid);
-  fs.chmodSync(to, mode & 0o777);
 }

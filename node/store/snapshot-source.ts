@@ -12,6 +12,7 @@ import { files } from "../io/files.ts";
 import { lockPgno } from "../sqlite/database-header.ts";
 import { AppError } from "../../proto/errors.ts";
 import type { Position } from "../../proto/position.ts";
+import { ownershipOf, type Ownership } from "./ownership.ts";
 import type { Primary } from "./primary.ts";
 
 /** Takes pages out of the ARENA, at once: `numbers` are ascending, `data` holds the pages one after the other and is written over afterwards. */
@@ -25,8 +26,7 @@ export class SnapshotSource {
   readonly base: Position;
   readonly pageSize: number;
   readonly pageCount: number;
-  /** Permission bits of the database file. */
-  readonly mode: number;
+  readonly ownership: Ownership | undefined;
   readonly #primary: Primary;
 
   private constructor(primary: Primary) {
@@ -35,7 +35,7 @@ export class SnapshotSource {
     this.base = database.position;
     this.pageSize = database.pageSize;
     this.pageCount = database.sums.pageCount;
-    this.mode = fs.statSync(database.paths.database, { throwIfNoEntry: false })?.mode ?? 0o644;
+    this.ownership = ownershipOf(database.paths.database);
   }
 
   static async begin(primary: Primary): Promise<SnapshotSource> {

@@ -14,6 +14,7 @@ import { lockPgno } from "../sqlite/database-header.ts";
 import { AppError } from "../../proto/errors.ts";
 import { formatPosition, parsePosition, type Position } from "../../proto/position.ts";
 import { BackgroundSync } from "./background-sync.ts";
+import { giveOwnership, type Ownership } from "./ownership.ts";
 import { PageSums } from "./page-sums.ts";
 import { scanFile } from "./primary.ts";
 
@@ -63,11 +64,11 @@ export class SnapshotTarget {
     }
   }
 
-  static async open(folder: string, begin: { base: Position; pageSize: number; pageCount: number; fromPage: number; mode: number }): Promise<SnapshotTarget> {
+  static async open(folder: string, begin: { base: Position; pageSize: number; pageCount: number; fromPage: number; ownership: Ownership | undefined }): Promise<SnapshotTarget> {
     files.mkdir("snapshot:folder", folder);
     const resume = begin.fromPage > 1;
     const fd = files.open("snapshot:file", join(folder, "snapshot.part"), resume ? "r+" : "w+", 0o600);
-    fs.fchmodSync(fd, begin.mode & 0o777);
+    if (begin.ownership !== undefined) giveOwnership(join(folder, "snapshot.part"), begin.ownership);
     const sums = resume ? await scanFile(fd, Math.min(files.size(fd), (begin.fromPage - 1) * begin.pageSize), begin.pageSize) : new PageSums();
     // A page that never arrived reads as zeroes and must not count.
     const missing = resume ? (SnapshotTarget.interrupted(folder)?.missing ?? []) : [];

@@ -73,7 +73,8 @@ export class Store implements MountHooks {
       },
     };
     this.#clock = new CaptureClock((message, error) => this.report(message, error));
-    files.mkdir("store:files", join(options.dataDir, "files"));
+    // The root of the mount, with the mode of the root of any new file system; what lies around it stays private.
+    files.mkdir("store:files", join(options.dataDir, "files"), 0o755);
     files.mkdir("store:log", join(options.dataDir, "log"));
   }
 

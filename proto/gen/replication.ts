@@ -2,6 +2,7 @@ import type * as grpc from '@grpc/grpc-js';
 import type { MessageTypeDefinition } from '@grpc/proto-loader';
 
 import type { ClusterClient as _sluice_v1_ClusterClient, ClusterDefinition as _sluice_v1_ClusterDefinition } from './sluice/v1/Cluster.ts';
+import type { FileOwner as _sluice_v1_FileOwner, FileOwner__Output as _sluice_v1_FileOwner__Output } from './sluice/v1/FileOwner.ts';
 import type { FollowDown as _sluice_v1_FollowDown, FollowDown__Output as _sluice_v1_FollowDown__Output } from './sluice/v1/FollowDown.ts';
 import type { FollowUp as _sluice_v1_FollowUp, FollowUp__Output as _sluice_v1_FollowUp__Output } from './sluice/v1/FollowUp.ts';
 import type { Heartbeat as _sluice_v1_Heartbeat, Heartbeat__Output as _sluice_v1_Heartbeat__Output } from './sluice/v1/Heartbeat.ts';
@@ -33,6 +34,7 @@ export interface ProtoGrpcType {
   sluice: {
     v1: {
       Cluster: SubtypeConstructor<typeof grpc.Client, _sluice_v1_ClusterClient> & { service: _sluice_v1_ClusterDefinition }
+      FileOwner: MessageTypeDefinition<_sluice_v1_FileOwner, _sluice_v1_FileOwner__Output>
       FollowDown: MessageTypeDefinition<_sluice_v1_FollowDown, _sluice_v1_FollowDown__Output>
       FollowUp: MessageTypeDefinition<_sluice_v1_FollowUp, _sluice_v1_FollowUp__Output>
       Heartbeat: MessageTypeDefinition<_sluice_v1_Heartbeat, _sluice_v1_Heartbeat__Output>

@@ -3,6 +3,7 @@
  * and what was changed past SQLite is found, reported and healed.
  */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -31,6 +32,22 @@ describe("on a follower", { timeout: 300_000 }, () => {
   after(async () => {
     await program.end();
     await cluster.dispose();
+  });
+
+  test("a database has the owner and mode that it has on the primary, so its application can open it there as well", { skip: skipWithout("sqlite3") }, async () => {
+    const uid = 4_242;
+    fs.chmodSync(cluster.folder, 0o755);
+    fs.mkdirSync(a.path("owned"));
+    fs.chownSync(a.path("owned"), uid, uid);
+    const made = spawnSync("sh", ["-c", "umask 077; exec sqlite3 app.db 'PRAGMA journal_mode = wal; CREATE TABLE t(x); INSERT INTO t VALUES (7)'"], { cwd: a.path("owned"), uid, gid: uid, encoding: "utf8" });
+    assert.equal(made.status, 0, made.stderr);
+    await assertSame(cluster, "owned/app.db");
+    for (const suffix of ["", "-wal", "-shm"]) {
+      const stat = fs.statSync(b.path(`owned/app.db${suffix}`));
+      assert.deepEqual([stat.uid, stat.gid, stat.mode & 0o777], [uid, uid, 0o600], `app.db${suffix}`);
+    }
+    const read = spawnSync("sqlite3", [b.path("owned/app.db"), "SELECT x FROM t"], { uid, gid: uid, encoding: "utf8" });
+    assert.deepEqual([read.stdout, read.stderr], ["7\n", ""]);
   });
 
   for (const mode of ["wal", "delete"]) {

@@ -1,5 +1,6 @@
 // Original file: proto/replication.proto
 
+import type { FileOwner as _sluice_v1_FileOwner, FileOwner__Output as _sluice_v1_FileOwner__Output } from '../../sluice/v1/FileOwner.ts';
 import type { Long } from '@grpc/proto-loader';
 
 export interface Transactions {
@@ -9,6 +10,7 @@ export interface Transactions {
   'maxTxid'?: (number | string | Long);
   'data'?: (Buffer | Uint8Array | string);
   'last'?: (boolean);
+  'owner'?: (_sluice_v1_FileOwner | null);
 }
 
 export interface Transactions__Output {
@@ -18,4 +20,5 @@ export interface Transactions__Output {
   'maxTxid': (number);
   'data': (Buffer);
   'last': (boolean);
+  'owner': (_sluice_v1_FileOwner__Output | null);
 }
