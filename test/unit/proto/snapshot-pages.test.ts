@@ -1,3 +1,4 @@
+/** The message that is encoded by hand, held against the protobuf library. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ReplicationService } from "../../../proto/grpc.ts";
