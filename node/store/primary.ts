@@ -18,12 +18,19 @@ import { journalCandidates } from "./journal-capture.ts";
 import { isWriting } from "./locks.ts";
 import { PageSums } from "./page-sums.ts";
 import { Turn } from "./turn.ts";
+import { openWithFirstPage } from "./wal-opening.ts";
 import { WalCapture, newestFrames, type WalBatch } from "./wal-capture.ts";
 
 /** Looks at a wal-index that a writer is just changing before giving the others a chance. */
 const UNSETTLED_SPINS = 2_000;
 /** Pages in a WAL batch that are recorded without a pause. */
 const INLINE_PAGES = 1_000;
+/**
+ * A database whose last WALs lived for less is opened anew for every few reads; there the checkpoint of the frame at each close would cost more than
+ * the frame saves.
+ */
+const SHORT_LIVED_MS = 250;
+const SHORT_LIVES_MAX = 3;
 const DIFF_SLICE_BYTES = 4 << 20;
 /** File systems without fine-grained times move them once in a timer tick, of 10 ms at most. */
 const MTIME_TICK_MS = 15;
@@ -45,6 +52,8 @@ export class Primary {
   readonly #report: (message: string, error: unknown) => void;
   /** mtime of the database file when its content was last known to be in the log, for journal modes that give no signal. */
   #knownMtimeNs = -1n;
+  #walCreatedMs: number | undefined;
+  #shortLives = 0;
   #gap = false;
   #rawWriting = false;
   /** The file was rewritten past SQLite since the last diff: whatever its change counter says, it is one transaction. */
@@ -102,6 +111,24 @@ export class Primary {
     } finally {
       fs.closeSync(fd);
     }
+  }
+
+  /** The first opener of a WAL database has made its `-wal`, and its system call waits. */
+  walCreated(nowMs: number): void {
+    this.#walCreatedMs = nowMs;
+    if (this.database.paths.mount !== undefined || this.#shortLives >= SHORT_LIVES_MAX || !this.turn.idle || this.#gap || this.database.distrust !== undefined) return;
+    try {
+      openWithFirstPage(this.database);
+    } catch (error) {
+      this.#report(`"${this.database.name}" is opened without a first page in its WAL`, error);
+    }
+  }
+
+  /** The last program that had the database open has removed its `-wal`. */
+  walRemoved(nowMs: number): void {
+    const isShort = this.#walCreatedMs !== undefined && nowMs - this.#walCreatedMs < SHORT_LIVED_MS;
+    this.#shortLives = isShort ? this.#shortLives + 1 : 0;
+    this.wal.forget("wal");
   }
 
   /** One quick look; records what is new when that needs no waiting. True when something was recorded. */

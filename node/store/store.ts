@@ -335,7 +335,7 @@ export class Store implements MountHooks {
     this.#stopWatchingNewborn(path);
     const { entry, companion } = this.#owner(path);
     if (entry?.primary === undefined) return;
-    if (companion === "-wal") entry.primary.wal.forget("wal");
+    if (companion === "-wal") entry.primary.walRemoved(performance.now());
     else if (companion === "-shm") entry.primary.wal.forget("shm");
     else if (companion === undefined) this.#ended(entry);
   }
@@ -383,7 +383,8 @@ export class Store implements MountHooks {
     const { base, companion } = splitCompanion(path);
     if (companion === undefined) return this.#watchNewborn(path);
     if (fs.existsSync(databasePaths(this.#options.dataDir, base).database)) {
-      this.#discover(base, true);
+      const primary = this.#discover(base, true);
+      if (companion === "-wal") primary?.walCreated(performance.now());
       if (companion === "-wal") this.#clock.renew(base);
     }
   }
