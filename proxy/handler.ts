@@ -46,7 +46,7 @@ interface Exchange {
   want: Marks | undefined;
   /** Set when a wait ended well, to the positions at that moment. */
   reachedAt: Marks | undefined;
-  patience: Facts["patience"];
+  patience: Facts["lag"];
   waitedMs: number;
   decision: "invalid" | "local" | "forward" | "refuse";
   reason: Reason | Fault | "size" | "path" | "expectation" | undefined;
@@ -132,7 +132,7 @@ export class Handler {
         const facts = this.#facts(exchange, state);
         const { action, reason } = decide(facts);
         exchange.reason = reason;
-        if (action === "wait") {
+        if (action === "wait" || action === "hold") {
           await this.#wait(exchange, facts);
           if (exchange.response.destroyed) return;
           continue;
@@ -163,7 +163,9 @@ export class Handler {
       position: reached ? "reached" : "behind",
       primary: !outdated && other !== undefined && other.proxy !== "" && other.name !== this.#parts.config.node.name ? "known" : "unknown",
       hop: hop === undefined ? "direct" : "forwarded",
-      patience: exchange.patience,
+      consistency: "session",
+      lag: exchange.patience,
+      hold: exchange.patience,
     };
   }
 
