@@ -25,7 +25,11 @@ export const ANSWERS = {
   BODY_LARGE: { status: 413, sentence: "The request body is larger than this node accepts." },
   HEAD_LARGE: { status: 431, sentence: "The request line and header fields are larger than this node accepts." },
   EXPECTATION: { status: 417, sentence: "The only expectation that is understood is 100-continue." },
-  NOT_IMPLEMENTED: { status: 501, sentence: "This node does not pass on protocol upgrades or tunnels." },
+  CONSISTENCY: { status: 400, sentence: "Sluice-Consistency is none of eventual, session and strong." },
+  NO_TUNNELS: { status: 501, sentence: "This node does not open tunnels (CONNECT)." },
+  TOO_MANY: { status: 429, sentence: "This address has too many open connections.", retryAfter: 2 },
+  HELD_FULL: { status: 503, sentence: "Too many requests are waiting for a primary already; the request was not executed.", retryAfter: 5 },
+  REPLAY_LARGE: { status: 502, sentence: "The application wants the request answered by the primary, but its body is longer than what is kept; send it with POST or PUT." },
   TARGET_DOWN: { status: 502, sentence: "The application on this node does not accept connections." },
   TARGET_BROKE: { status: 502, sentence: "The application broke off before it answered; whether it acted on the request is not known." },
   PRIMARY_BROKE: { status: 502, sentence: "The primary broke off before it answered; whether it acted on the request is not known." },
@@ -60,7 +64,8 @@ export function answer(request: IncomingMessage, response: ServerResponse, limit
     SLUICE_REQUEST_ID, options.id,
   ];
   if (row.retryAfter !== undefined) fields.push("Retry-After", String(row.retryAfter));
-  if (code === "NOT_PRIMARY") fields.push(SLUICE_REFUSED, "not-primary");
+  const refused = REFUSED[code];
+  if (refused !== undefined && request.headers["sluice-hop"] !== undefined) fields.push(SLUICE_REFUSED, refused);
   if (options.close === true) response.shouldKeepAlive = false;
   response.writeHead(options.status ?? row.status, fields);
   response.end(request.method === "HEAD" ? undefined : body);
@@ -81,10 +86,16 @@ export function answerSocket(socket: Socket, code: AnswerCode, options: AnswerOp
   );
 }
 
+/** Answers that tell the node that forwarded the request: it has not been touched, and may be sent again. */
+const REFUSED: Partial<Record<AnswerCode, string>> = {
+  NOT_PRIMARY: "not-primary", NO_ROLE: "no-role", NO_PRIMARY: "no-primary", HELD_FULL: "full", STOPPING: "stopping",
+};
+
 function answerText(code: AnswerCode, options: AnswerOptions): string {
   return `${options.sentence ?? ANSWERS[code].sentence}\nRequest ${options.id}\n`;
 }
 
 const REASON_PHRASES: Readonly<Record<number, string>> = {
-  400: "Bad Request", 408: "Request Timeout", 413: "Payload Too Large", 431: "Request Header Fields Too Large", 501: "Not Implemented",
+  400: "Bad Request", 408: "Request Timeout", 413: "Payload Too Large", 417: "Expectation Failed", 429: "Too Many Requests", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
+  431: "Request Header Fields Too Large", 501: "Not Implemented",
 };

@@ -9,7 +9,8 @@ import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { answerSocket, type AnswerCode } from "./answer.ts";
 import { hostAndPort } from "./config.ts";
-import { Handler, type Expectation, type HandlerParts } from "./handler.ts";
+import type { Expectation } from "./exchange.ts";
+import { Handler, type HandlerParts } from "./handler.ts";
 
 export interface ProxyServer {
   /** `host:port` as it listens. */
@@ -83,7 +84,7 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
   server.on("checkExpectation", take("unknown"));
   const refuseTunnel = (_request: IncomingMessage, socket: Duplex): void => {
     parts.metrics.invalid("upgrade");
-    const end = (): void => endSocket(socket as Socket, "NOT_IMPLEMENTED", handler.nextId(), limits.lingerMs);
+    const end = (): void => endSocket(socket as Socket, "NO_TUNNELS", handler.nextId(), limits.lingerMs);
     const running = lastOf(lines.get(socket));
     if (running === undefined) end();
     else running.response.once("close", end);

@@ -19,6 +19,7 @@ import * as grpc from "@grpc/grpc-js";
 import { ClusterService } from "../../proto/grpc.ts";
 import type { ProxyMessage } from "../../proxy/config.ts";
 import type { MetricsSnapshot } from "../../proxy/metrics.ts";
+import type { PathRule } from "../../proxy/rules.ts";
 
 export const PATIENCE_MS = 20_000;
 
@@ -250,7 +251,11 @@ export interface NodeOptions {
   readonly epoch?: number;
   readonly positions?: Record<string, Mark>;
   readonly maxLagMs?: number;
-  readonly rules?: readonly { path: string; to: "local" | "primary" }[];
+  /** Short unless the test is about it. */
+  readonly holdMs?: number;
+  readonly rules?: readonly PathRule[];
+  /** More of the configuration. */
+  readonly config?: object;
   readonly limits?: Record<string, number>;
   /** Port of the application; a new one is started otherwise. */
   readonly target?: number;
@@ -271,7 +276,7 @@ export async function startNode(t: TestContext, options: NodeOptions = {}): Prom
   t.after(() => engine.stop());
   const proxy = forkProxy(t, {
     listen: "127.0.0.1:0", advertise: "http://127.0.0.1:0", target: `127.0.0.1:${options.target ?? app.port}`, maxLagMs: options.maxLagMs ?? 2_000,
-    rules: options.rules ?? [], engineSocket: engine.socket, node: { name }, log: { level: options.level ?? "warn" }, ...(options.limits === undefined ? {} : { limits: options.limits }),
+    holdMs: options.holdMs ?? 300, rules: options.rules ?? [], ...options.config, engineSocket: engine.socket, node: { name }, log: { level: options.level ?? "warn" }, ...(options.limits === undefined ? {} : { limits: options.limits }),
   });
   const listening = await until("the proxy to listen", () => proxy.messages.find((message) => message.type === "listening"));
   if (listening.type === "listening") proxy.address = listening.address;
