@@ -62,6 +62,9 @@ export class StandInEngine {
   onFlush: () => void | Promise<void> = () => {};
   flushes = 0;
   waits = 0;
+  /** Where the primary is, for who asks; a promise that rejects is a primary that cannot be reached. */
+  askPrimary: () => Promise<Record<string, Mark>> = () => Promise.reject(new Error("no primary"));
+  asks = 0;
   #server: grpc.Server | undefined;
   readonly #watchers = new Set<grpc.ServerWritableStream<unknown, unknown>>();
   readonly #listeners = new Set<() => void>();
@@ -80,7 +83,12 @@ export class StandInEngine {
         call.on("cancelled", () => this.#watchers.delete(call));
         call.write(this.#wire());
       },
-      getPositions: async (call: { request: { flush: boolean } }, done: grpc.sendUnaryData<unknown>) => {
+      getPositions: async (call: { request: { flush: boolean; primary: boolean } }, done: grpc.sendUnaryData<unknown>) => {
+        if (call.request.primary) {
+          this.asks++;
+          this.askPrimary().then((positions) => done(null, { positions: wirePositions(positions) }), (error: Error) => done({ code: grpc.status.UNAVAILABLE, details: error.message }));
+          return;
+        }
         if (call.request.flush) {
           this.flushes++;
           await this.onFlush();
