@@ -100,8 +100,7 @@ export class FastUpstream extends Socket implements Timed {
   readonly flow: Flow;
   phase: UpstreamPhase = "idle";
   client: FastClient | undefined = undefined;
-  /** Has carried a response before. */
-  used = false;
+  connected = false;
   /** The beginning of a head or of trailers. */
   partial = "";
   framing: Framing = "none";

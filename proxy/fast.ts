@@ -5,8 +5,8 @@
  * connection, and the response comes back as its bytes come. Everything else (another method, a body, a wait, a forward, a fault) is handed over,
  * with all bytes that have been read, to the general path, and the connection stays there. Always holds: one request of a connection is under way
  * at a time, and nothing is read ahead of it but what came along; no byte of a response has reached the client when its request is handed over;
- * each side is read only as fast as the other takes it; a response that was cut short never looks complete. A read that found its connection to the
- * application gone is sent once more on a new one, and then handed over (RFC 9110, section 9.2.2).
+ * each side is read only as fast as the other takes it; a response that was cut short never looks complete. A read whose connection to the
+ * application broke before the response is sent once more, on a new one (RFC 9110, section 9.2.2).
  */
 import type { Server } from "node:http";
 import type { NetConnectOpts, Socket } from "node:net";
@@ -162,16 +162,24 @@ export class FastPath implements Flow {
     if (client.phase === "idle") {
       client.phase = "over";
       client.end();
-    }
+    } else if (client.phase === "busy") this.#watch(client);
   }
 
   clientDrained(client: FastClient): void {
     if (client.phase !== "busy") return;
-    this.#wheel.set(client, FAR_MS);
+    this.#watch(client);
     const { upstream } = client;
     if (upstream === undefined) return;
     this.#wheel.set(upstream, this.#parts.config.limits.responseIdleMs);
     upstream.resume();
+  }
+
+  /**
+   * Who ends its side while its request is under way has gone, or waits for a last response. Nobody can tell, so it gets the time in which most
+   * responses come; a response that streams on finds out by itself.
+   */
+  #watch(client: FastClient): void {
+    this.#wheel.set(client, client.ended ? this.#parts.config.limits.lingerMs : FAR_MS);
   }
 
   clientExpired(client: FastClient): void {
@@ -180,7 +188,7 @@ export class FastPath implements Flow {
       client.phase = "over";
       client.end();
       this.#wheel.set(client, this.#parts.config.limits.lingerMs);
-    } else if (client.phase === "busy" && client.status === 0) this.#answer(client, "TARGET_SLOW");
+    } else if (client.phase === "busy" && client.queued && !client.ended) this.#answer(client, "TARGET_SLOW");
     else client.destroy();
   }
 
@@ -256,6 +264,7 @@ export class FastPath implements Flow {
   }
 
   upstreamConnected(upstream: FastUpstream): void {
+    upstream.connected = true;
     if (upstream.phase === "head") this.#wheel.set(upstream, this.#parts.config.limits.responseHeadMs);
   }
 
@@ -375,6 +384,7 @@ export class FastPath implements Flow {
     const { limits } = this.#parts.config;
     if (isTaken) {
       this.#wheel.set(upstream, limits.responseIdleMs);
+      if (client.ended) this.#watch(client);
       return true;
     }
     this.#wheel.set(client, limits.stalledClientMs);
@@ -386,7 +396,6 @@ export class FastPath implements Flow {
   /** The response has been passed on in full. `isExact`: nothing came behind it. Returns whether to go on reading from the application. */
   #complete(upstream: FastUpstream, client: FastClient, isExact: boolean): boolean {
     upstream.client = undefined;
-    upstream.used = true;
     client.upstream = undefined;
     const isKept = isExact && upstream.keepAlive && upstream.idleMs > 0 && !this.#stopping && !upstream.destroyed;
     upstream.phase = isKept ? "idle" : "over";
@@ -444,11 +453,16 @@ export class FastPath implements Flow {
     if (client !== undefined && client.upstream === upstream) {
       client.upstream = undefined;
       if (phase !== "head") this.#break(client, codeOf(error));
-      else if (upstream.used && !client.again) {
+      // Nothing was sent: the general path knows how long to wait for an application that is away.
+      else if (!upstream.connected) this.#fallBack(client);
+      else if (!client.again) {
         client.again = true;
         this.#parts.metrics.resent("idempotent");
         this.#send(client, true);
-      } else this.#fallBack(client);
+      } else {
+        this.#parts.metrics.upstreamError(codeOf(error));
+        this.#answer(client, "TARGET_BROKE");
+      }
     }
     if (waiting !== undefined) this.#send(waiting, false);
   }

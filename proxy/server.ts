@@ -10,6 +10,7 @@ import type { Duplex } from "node:stream";
 import { answerSocket, type AnswerCode } from "./answer.ts";
 import { hostAndPort } from "./config.ts";
 import type { Expectation } from "./exchange.ts";
+import { attachFastPath, type FastPath } from "./fast.ts";
 import { Handler, type HandlerParts } from "./handler.ts";
 
 export interface ProxyServer {
@@ -118,6 +119,7 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     running.response.once("close", () => endSocket(socket, code, handler.nextId(), limits.lingerMs));
   });
 
+  const fast = attachFastPath(server, { config: parts.config, view: parts.view, metrics: parts.metrics, log: parts.log, nextId: () => handler.nextId() });
   const { host, port } = hostAndPort(listen);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -126,7 +128,7 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
       resolve();
     });
   });
-  return { address: addressText(server), stop: () => stopServer(server, handler, limits.stopMs) };
+  return { address: addressText(server), stop: () => stopServer(server, handler, fast, limits.stopMs) };
 }
 
 /** The newest request of a connection that has no complete answer yet. */
@@ -151,13 +153,18 @@ function answerForParser(code: string): AnswerCode | undefined {
   return code.startsWith("HPE_") ? "INVALID" : undefined;
 }
 
-async function stopServer(server: Server, handler: Handler, stopMs: number): Promise<void> {
+async function stopServer(server: Server, handler: Handler, fast: FastPath | undefined, stopMs: number): Promise<void> {
   handler.stop();
+  fast?.stop();
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   // Connections become idle when their response is out; the server looks for them only once by itself.
   const sweep = setInterval(() => server.closeIdleConnections(), 50);
-  const bound = setTimeout(() => server.closeAllConnections(), stopMs);
+  const bound = setTimeout(() => {
+    server.closeAllConnections();
+    fast?.destroy();
+  }, stopMs);
   await closed;
+  fast?.destroy();
   clearInterval(sweep);
   clearTimeout(bound);
 }

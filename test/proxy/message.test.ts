@@ -258,6 +258,8 @@ test("a kept connection that the application closed at that moment costs an idem
   assert.equal((await fetch(proxy.url)).status, 200);
   assert.equal((await fetch(proxy.url)).status, 200);
   assert.deepEqual(counts, [1, 2, 1]);
+  // The general path has connections of its own.
+  assert.equal((await fetch(proxy.url, { method: "OPTIONS" })).status, 200);
   // A POST on the same stale connection is not sent again: nobody knows whether it was executed.
   const post = await fetch(proxy.url, { method: "POST", body: "x" });
   assert.equal(post.status, 502);
