@@ -52,6 +52,8 @@ export interface AnswerOptions {
   readonly status?: number;
   /** Says that the connection ends: the client waits for "100 Continue" and may or may not send the body now. */
   readonly close?: boolean;
+  /** Another node's proxy sent the request. */
+  readonly isForwarded?: boolean;
 }
 
 /** Sends an answer and takes care of what the client still sends. Does nothing when a head has gone out already. */
@@ -65,7 +67,7 @@ export function answer(request: IncomingMessage, response: ServerResponse, limit
   ];
   if (row.retryAfter !== undefined) fields.push("Retry-After", String(row.retryAfter));
   const refused = REFUSED[code];
-  if (refused !== undefined && request.headers["sluice-hop"] !== undefined) fields.push(SLUICE_REFUSED, refused);
+  if (refused !== undefined && options.isForwarded === true) fields.push(SLUICE_REFUSED, refused);
   if (options.close === true) response.shouldKeepAlive = false;
   response.writeHead(options.status ?? row.status, fields);
   response.end(request.method === "HEAD" ? undefined : body);
@@ -78,11 +80,14 @@ export function answerSocket(socket: Socket, code: AnswerCode, options: AnswerOp
     socket.destroy();
     return;
   }
-  const { status } = ANSWERS[code];
+  const status = options.status ?? ANSWERS[code].status;
   const body = answerText(code, options);
+  const { retryAfter }: AnswerRow = ANSWERS[code];
+  const refused = options.isForwarded === true ? REFUSED[code] : undefined;
   socket.end(
     `HTTP/1.1 ${status} ${REASON_PHRASES[status] ?? "Error"}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\n`
-    + `Cache-Control: no-store\r\nConnection: close\r\n${SLUICE_REQUEST_ID}: ${options.id}\r\n\r\n${body}`,
+    + `Cache-Control: no-store\r\nConnection: close\r\n${retryAfter === undefined ? "" : `Retry-After: ${retryAfter}\r\n`}`
+    + `${refused === undefined ? "" : `${SLUICE_REFUSED}: ${refused}\r\n`}${SLUICE_REQUEST_ID}: ${options.id}\r\n\r\n${body}`,
   );
 }
 
@@ -97,5 +102,5 @@ function answerText(code: AnswerCode, options: AnswerOptions): string {
 
 const REASON_PHRASES: Readonly<Record<number, string>> = {
   400: "Bad Request", 408: "Request Timeout", 413: "Payload Too Large", 417: "Expectation Failed", 429: "Too Many Requests", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
-  431: "Request Header Fields Too Large", 501: "Not Implemented",
+  500: "Internal Server Error", 505: "HTTP Version Not Supported", 431: "Request Header Fields Too Large", 501: "Not Implemented",
 };

@@ -20,6 +20,8 @@ export interface Exchange {
   readonly request: IncomingMessage;
   /** Undefined for an upgrade, which has a socket only. */
   readonly response: ServerResponse | undefined;
+  /** Of an upgrade: what came behind its head. */
+  early: Buffer | undefined;
   readonly expectsContinue: boolean;
   readonly startedMs: number;
   readonly hop: Hop | undefined;
@@ -58,7 +60,7 @@ const NO_REQUEST: CheckedRequest = { target: "", host: undefined, body: { kind: 
 
 export function newExchange(id: string, request: IncomingMessage, response: ServerResponse | undefined, expects: Expectation, hop: Hop | undefined): Exchange {
   return {
-    id, request, response, expectsContinue: expects === "continue", startedMs: performance.now(), hop, checked: NO_REQUEST, rule: NO_RULE, consistency: "session", replayed: false,
+    id, request, response, early: undefined, expectsContinue: expects === "continue", startedMs: performance.now(), hop, checked: NO_REQUEST, rule: NO_RULE, consistency: "session", replayed: false,
     clientKey: undefined, want: undefined, asked: false, reachedAt: undefined, waitedMs: 0, holdUntilMs: 0, heldMs: 0, heldFull: false, resends: 0, failures: 0, body: undefined,
     decision: "invalid", reason: undefined, node: undefined, sentMs: 0, headMs: 0, upstreamError: undefined,
   };

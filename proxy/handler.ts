@@ -8,10 +8,11 @@
  */
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { writeAccess } from "./access-log.ts";
-import { answer, type AnswerCode, type AnswerOptions } from "./answer.ts";
+import { answer, answerSocket, type AnswerCode, type AnswerOptions } from "./answer.ts";
 import { BodySource, Room } from "./body.ts";
 import { checkRequest, type Fault } from "./check.ts";
 import { Clients } from "./clients.ts";
@@ -23,9 +24,10 @@ import { factsOf, isGone, isHoldLeft, newExchange, type Exchange, type Expectati
 import { formatHop, originalAddress, rawField, readHop, readRequestId, requestFields, SLUICE_CONSISTENCY, SLUICE_HOP, SLUICE_REFUSED, SLUICE_REPLAY, SLUICE_REQUEST_ID } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
 import { NO_MARKS, type Marks } from "./positions.ts";
-import { relay, type AddedFields, type Failure, type RawFields } from "./relay.ts";
+import { answerFor, relay, type AddedFields, type Failure, type RawFields, type RelayTask } from "./relay.ts";
 import { ruleMatcher, type RuleMatcher } from "./rules.ts";
 import { Stamps } from "./stamps.ts";
+import { openTunnel, type TunnelTask } from "./tunnel.ts";
 import type { Upstreams } from "./upstreams.ts";
 
 export interface HandlerParts {
@@ -60,6 +62,8 @@ export class Handler {
   readonly #idPrefix = randomBytes(6).toString("hex");
   #idNext = 0;
   #stopping = false;
+  /** Upgraded connections. */
+  readonly #tunnels = new Set<Socket>();
   /** When the application stopped accepting connections. */
   #targetDownMs: number | undefined;
 
@@ -86,10 +90,31 @@ export class Handler {
   handle(request: IncomingMessage, response: ServerResponse, expects: Expectation): void {
     const exchange = this.#newExchange(request, response, expects);
     this.#parts.metrics.active++;
-    response.once("close", () => this.#closed(exchange));
+    response.once("close", () => this.#closed(exchange, response.headersSent ? response.statusCode : 0));
     response.on("error", ignore);
     if (expects === "unknown") this.#invalid(exchange, "expectation", "EXPECTATION", { close: true });
     else if (this.#check(exchange)) this.#step(exchange);
+  }
+
+  /** Takes over an upgrade, whose connection Node's server has let go. */
+  upgrade(request: IncomingMessage, socket: Socket, early: Buffer): void {
+    const exchange = this.#newExchange(request, undefined, "nothing");
+    exchange.early = early;
+    this.#parts.metrics.active++;
+    socket.on("error", () => socket.destroy());
+    socket.once("close", () => {
+      if (this.#tunnels.delete(socket)) this.#parts.metrics.tunnels--;
+      else this.#closed(exchange, 0);
+    });
+    if (this.#check(exchange)) this.#step(exchange);
+  }
+
+  /** Ends upgraded connections, which do not end by themselves: with their last bytes, or at once. */
+  endTunnels(now: boolean): void {
+    for (const socket of this.#tunnels) {
+      if (now) socket.destroy();
+      else socket.destroySoon();
+    }
   }
 
   #newExchange(request: IncomingMessage, response: ServerResponse | undefined, expects: Expectation): Exchange {
@@ -238,7 +263,7 @@ export class Handler {
     const mayReplay = facts.role !== "primary" && !needsPrimary(facts);
     exchange.decision = "local";
     exchange.node = this.#parts.config.node.name;
-    this.#relay(exchange, "application", this.#parts.upstreams.application, "", (raw) => {
+    this.#relay(exchange, "application", this.#parts.config.target, this.#parts.upstreams.application, "", (raw) => {
       if (mayReplay && rawField(raw, REPLAY_FIELD)?.toLowerCase() === "primary") return "replay";
       return "pass";
     }, () => {
@@ -257,35 +282,56 @@ export class Handler {
     exchange.decision = "forward";
     exchange.node = state?.primary?.name;
     const hop = formatHop(this.#parts.config.node.name, state?.epoch ?? 0, facts.rule === "primary");
-    this.#relay(exchange, "peer", dispatcher, hop, (raw) => (rawField(raw, REFUSED_FIELD) === undefined ? "pass" : "refused"), (raw) => this.#stamps.forwarded(exchange, raw));
+    this.#relay(exchange, "peer", state!.primary!.proxy, dispatcher, hop, (raw) => (rawField(raw, REFUSED_FIELD) === undefined ? "pass" : "refused"), (raw) => this.#stamps.forwarded(exchange, raw));
   }
 
   #relay(
-    exchange: Exchange, to: "application" | "peer", dispatcher: Parameters<typeof relay>[0]["dispatcher"], hop: string,
+    exchange: Exchange, to: "application" | "peer", origin: string, dispatcher: RelayTask["dispatcher"], hop: string,
     judge: (raw: RawFields) => "pass" | "replay" | "refused", added: (raw: RawFields) => AddedFields | Promise<AddedFields>,
   ): void {
     const { request, response, id, checked, expectsContinue, body } = exchange;
     const { config, metrics, log } = this.#parts;
     exchange.sentMs = performance.now();
+    const onHead = (_status: number, raw: RawFields): "pass" | "drop" => {
+      exchange.headMs = performance.now();
+      if (to === "application") this.#targetDownMs = undefined;
+      const verdict = judge(raw);
+      return verdict === "pass" || !this.#handedBack(exchange, verdict) ? "pass" : "drop";
+    };
+    const onFailure = (failure: Failure): boolean => this.#onFailure(exchange, to, failure);
+    const onUpstreamError = (code: string, error: Error): void => {
+      exchange.upstreamError = code;
+      metrics.upstreamError(code);
+      log.warn({ id, to, code, method: request.method, url: checked.target, reason: error.message }, to === "peer" ? "the primary failed" : "the application failed");
+    };
+    const fields = requestFields(request.rawHeaders, {
+      to, requestId: id, httpVersion: request.httpVersion, clientAddress: connectionAddress(request), hop, cookieName: config.cookie.name,
+      // The node that forwarded it stands in the list as well.
+      trustedHops: config.trustedHops + (exchange.hop === undefined ? 0 : 1),
+    });
+    if (response === undefined) {
+      this.#tunnel(exchange, { target: checked.target, origin: new URL(origin), from: to, fields, limits: config.limits, onHead, added, onFailure, onRefused: (error) => {
+        onUpstreamError((error as NodeJS.ErrnoException).code ?? error.name, error);
+        this.#answer(exchange, answerFor(error, to), {});
+      } });
+      return;
+    }
     relay({
-      request, response: response!, id, target: checked.target, body, dispatcher, from: to, expectsContinue, added, limits: config.limits,
-      fields: requestFields(request.rawHeaders, {
-        to, requestId: id, httpVersion: request.httpVersion, clientAddress: connectionAddress(request), hop, cookieName: config.cookie.name,
-        // The node that forwarded it stands in the list as well.
-        trustedHops: config.trustedHops + (exchange.hop === undefined ? 0 : 1),
-      }),
-      closing: () => this.#stopping,
-      onHead: (_status, raw) => {
+      request, response, id, target: checked.target, body, dispatcher, from: to, expectsContinue, added, limits: config.limits,
+      fields, closing: () => this.#stopping, onHead, onFailure, onUpstreamError,
+    });
+  }
+
+  #tunnel(exchange: Exchange, task: Omit<TunnelTask, "socket" | "early" | "onOpen">): void {
+    const { socket } = exchange.request;
+    openTunnel({
+      ...task, socket, early: exchange.early!,
+      onOpen: () => {
         exchange.headMs = performance.now();
-        if (to === "application") this.#targetDownMs = undefined;
-        const verdict = judge(raw);
-        return verdict === "pass" || !this.#handedBack(exchange, verdict) ? "pass" : "drop";
-      },
-      onFailure: (failure) => this.#onFailure(exchange, to, failure),
-      onUpstreamError: (code, error) => {
-        exchange.upstreamError = code;
-        metrics.upstreamError(code);
-        log.warn({ id, to, code, method: request.method, url: checked.target, reason: error.message }, to === "peer" ? "the primary failed" : "the application failed");
+        if (task.from === "application") this.#targetDownMs = undefined;
+        this.#tunnels.add(socket);
+        this.#parts.metrics.tunnels++;
+        this.#closed(exchange, 101);
       },
     });
   }
@@ -356,15 +402,16 @@ export class Handler {
   #answer(exchange: Exchange, code: AnswerCode, options: Partial<AnswerOptions>): void {
     const { request, response, id, expectsContinue, body } = exchange;
     body?.close();
-    if (response !== undefined) answer(request, response, this.#parts.config.limits, code, { close: expectsContinue || this.#stopping, ...options, id });
+    const isForwarded = exchange.hop !== undefined;
+    if (response === undefined) answerSocket(request.socket, code, { ...options, id, isForwarded });
+    else answer(request, response, this.#parts.config.limits, code, { close: expectsContinue || this.#stopping, ...options, id, isForwarded });
   }
 
-  #closed(exchange: Exchange): void {
-    const { response, decision, headMs, startedMs } = exchange;
+  #closed(exchange: Exchange, status: number): void {
+    const { decision, headMs, startedMs } = exchange;
     const { metrics, log, config } = this.#parts;
     exchange.body?.close();
     metrics.active--;
-    const status = response!.headersSent ? response!.statusCode : 0;
     const isRelayed = decision === "local" || decision === "forward";
     metrics.request(decision, status, isRelayed && headMs > 0 ? headMs - startedMs : undefined, isRelayed ? exchange.node : undefined);
     writeAccess(log, config.accessLog, exchange, status, () => this.#clientOf(exchange.request));

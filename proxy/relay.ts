@@ -229,7 +229,8 @@ function codeOf(error: Error): string {
   return typeof code === "string" ? code : error.name;
 }
 
-function failureOf(error: Error): Failure {
+/** What an error of a connection says about the request that was sent on it. */
+export function failureOf(error: Error): Failure {
   const code = codeOf(error);
   const { syscall, socket } = error as { syscall?: unknown; socket?: { bytesRead?: unknown } | null };
   const isUnsent = code === "ECONNREFUSED" || code === "UND_ERR_CONNECT_TIMEOUT" || syscall === "connect" || syscall === "getaddrinfo" || error instanceof AggregateError;

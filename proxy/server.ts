@@ -12,6 +12,7 @@ import { hostAndPort } from "./config.ts";
 import type { Expectation } from "./exchange.ts";
 import { attachFastPath, type FastPath } from "./fast.ts";
 import { Handler, type HandlerParts } from "./handler.ts";
+import type { Metrics } from "./metrics.ts";
 
 export interface ProxyServer {
   /** `host:port` as it listens. */
@@ -74,8 +75,10 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     connectionsCheckingInterval: Math.min(1_000, limits.headMs), noDelay: true,
     // A missing Host is refused in check.ts, with a sentence.
     requireHostHeader: false,
-    // Other upgrades, such as HTTP/2 without TLS, are offers that a server may leave alone (RFC 9110, section 7.8).
-    shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() === "websocket",
+    // Other upgrades, such as HTTP/2 without TLS, are offers that a server may leave alone (RFC 9110, section 7.8). So is one with a body, which
+    // would have to be read first.
+    shouldUpgradeCallback: ({ headers, method, httpVersion }) => headers.upgrade?.toLowerCase() === "websocket" && method === "GET" && httpVersion === "1.1"
+      && headers["content-length"] === undefined && headers["transfer-encoding"] === undefined,
   });
   // Node would silently drop the fields beyond its count; they are counted, and refused, in check.ts.
   server.maxHeadersCount = 0;
@@ -84,13 +87,19 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
   server.on("checkContinue", take("continue"));
   server.on("checkExpectation", take("unknown"));
   const refuseTunnel = (_request: IncomingMessage, socket: Duplex): void => {
-    parts.metrics.invalid("upgrade");
+    parts.metrics.invalid("tunnel");
     const end = (): void => endSocket(socket as Socket, "NO_TUNNELS", handler.nextId(), limits.lingerMs);
     const running = lastOf(lines.get(socket));
     if (running === undefined) end();
     else running.response.once("close", end);
   };
-  server.on("upgrade", refuseTunnel);
+  server.on("upgrade", (request: IncomingMessage, duplex: Duplex, early: Buffer) => {
+    const socket = duplex as Socket;
+    const running = lastOf(lines.get(socket));
+    socket.pause();
+    if (running === undefined) handler.upgrade(request, socket, early);
+    else running.response.once("close", () => running.response.shouldKeepAlive && !socket.destroyed ? handler.upgrade(request, socket, early) : socket.destroy());
+  });
   server.on("connect", refuseTunnel);
   server.on("clientError", (error: NodeJS.ErrnoException, duplex) => {
     const socket = duplex as Socket;
@@ -128,7 +137,7 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
       resolve();
     });
   });
-  return { address: addressText(server), stop: () => stopServer(server, handler, fast, limits.stopMs) };
+  return { address: addressText(server), stop: () => stopServer(server, handler, parts.metrics, fast, limits.stopMs) };
 }
 
 /** The newest request of a connection that has no complete answer yet. */
@@ -153,14 +162,19 @@ function answerForParser(code: string): AnswerCode | undefined {
   return code.startsWith("HPE_") ? "INVALID" : undefined;
 }
 
-async function stopServer(server: Server, handler: Handler, fast: FastPath | undefined, stopMs: number): Promise<void> {
+async function stopServer(server: Server, handler: Handler, metrics: Metrics, fast: FastPath | undefined, stopMs: number): Promise<void> {
   handler.stop();
   fast?.stop();
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   // Connections become idle when their response is out; the server looks for them only once by itself.
-  const sweep = setInterval(() => server.closeIdleConnections(), 50);
+  const sweep = setInterval(() => {
+    server.closeIdleConnections();
+    // Upgraded connections have no end of their own: they go when nothing else runs.
+    if (metrics.active === 0) handler.endTunnels(false);
+  }, 50);
   const bound = setTimeout(() => {
     server.closeAllConnections();
+    handler.endTunnels(true);
     fast?.destroy();
   }, stopMs);
   await closed;
