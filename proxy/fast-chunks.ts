@@ -1,14 +1,20 @@
 /**
  * Follows a chunked body through pieces of any size, to know where it ends, without taking it apart (RFC 9112, section 7.1).
  *
- * Always holds: only sizes of 1 to 13 hexadecimal digits, CRLF as the one line end, and printable chunk extensions are taken; anything
+ * Always holds: only sizes of 1 to 13 hexadecimal digits, CRLF as the one line end, and chunk extensions without blanks are taken; anything
  * else is a fault, and the body must then not look complete to anybody. Trailers are not read here: `trailers` says where they begin.
  */
 
-type Phase = "size-first" | "size" | "extension" | "size-lf" | "data" | "data-cr" | "data-lf" | "last" | "last-lf" | "over" | "trailers" | "fault";
+/** `;name`, `;name=value` or `;name="value"`; "-first" wants a letter, "quoted-end" stands behind a closing quote. */
+type Extension = "name-first" | "name" | "value-first" | "value" | "quoted" | "quoted-pair" | "quoted-end";
+type Phase = "size-first" | "size" | Extension | "size-lf" | "data" | "data-cr" | "data-lf" | "last" | "last-lf" | "over" | "trailers" | "fault";
 
 const CR = 13;
 const LF = 10;
+const SEMICOLON = 0x3b;
+const EQUALS = 0x3d;
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
 const DIGITS_MAX = 13;
 const EXTENSION_MAX = 256;
 
@@ -58,11 +64,10 @@ export class ChunkFollower {
         return this.#digit(byte) ? "size" : "fault";
       case "size":
         if (byte === CR) return "size-lf";
-        if (byte === 0x3b) return "extension";
+        if (byte === SEMICOLON) return "name-first";
         return this.#digit(byte) ? "size" : "fault";
-      case "extension":
-        if (byte === CR) return "size-lf";
-        return (byte === 9 || (byte >= 0x20 && byte !== 0x7f)) && ++this.#extension <= EXTENSION_MAX ? "extension" : "fault";
+      case "name-first": case "name": case "value-first": case "value": case "quoted": case "quoted-pair": case "quoted-end":
+        return ++this.#extension > EXTENSION_MAX ? "fault" : inExtension(this.#phase, byte);
       case "size-lf":
         return byte !== LF ? "fault" : this.#size === 0 ? "last" : "data";
       case "data-cr":
@@ -84,4 +89,35 @@ export class ChunkFollower {
     this.#size = this.#size * 16 + value;
     return true;
   }
+}
+
+const TOKEN = new Uint8Array(256);
+for (const letter of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") TOKEN[letter.charCodeAt(0)] = 1;
+
+/** The grammar that llhttp has for extensions: what it refuses must not pass here either. */
+function inExtension(phase: Extension, byte: number): Phase {
+  switch (phase) {
+    case "name-first":
+      return TOKEN[byte] === 1 ? "name" : "fault";
+    case "name":
+      return TOKEN[byte] === 1 ? "name" : byte === EQUALS ? "value-first" : behindExtension(byte);
+    case "value-first":
+      return byte === QUOTE ? "quoted" : TOKEN[byte] === 1 ? "value" : "fault";
+    case "value":
+      return TOKEN[byte] === 1 ? "value" : behindExtension(byte);
+    case "quoted":
+      return byte === QUOTE ? "quoted-end" : byte === BACKSLASH ? "quoted-pair" : isText(byte) ? "quoted" : "fault";
+    case "quoted-pair":
+      return isText(byte) ? "quoted" : "fault";
+    case "quoted-end":
+      return behindExtension(byte);
+  }
+}
+
+function behindExtension(byte: number): Phase {
+  return byte === CR ? "size-lf" : byte === SEMICOLON ? "name-first" : "fault";
+}
+
+function isText(byte: number): boolean {
+  return byte === 9 || (byte >= 0x20 && byte < 0x7f);
 }

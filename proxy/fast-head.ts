@@ -94,17 +94,17 @@ export function readRequestHead(text: string, end: number, fieldsMax: number): R
         switch (kind) {
           case "host":
             if (host !== undefined) return undefined;
-            host = text.slice(colon + 1, next - 2).trim();
+            host = valueOf(text, colon + 1, next - 2);
             break;
           case "cookie":
             if (cookie !== undefined) return undefined;
-            cookie = text.slice(colon + 1, next - 2).trim();
+            cookie = valueOf(text, colon + 1, next - 2);
             cookieFrom = at;
             cookieTo = next;
             break;
           case "connection": {
             if (connectionTo !== 0) return undefined;
-            const value = text.slice(colon + 1, next - 2).trim().toLowerCase();
+            const value = valueOf(text, colon + 1, next - 2).toLowerCase();
             if (value === "close") close = true;
             else if (value !== "keep-alive") return undefined;
             connectionFrom = at;
@@ -146,13 +146,25 @@ export function keptRequest(text: string, head: RequestHead, cookie: string | un
   return `${between(0, cookieFrom)}${cookie === undefined ? "" : `${text.slice(cookieFrom, cookieFrom + 6)}: ${cookie}\r\n`}${between(cookieTo, fieldsEnd)}`;
 }
 
+/** What stands between two offsets, without the blanks around it. Only these two are blanks: a no-break space belongs to the value. */
+function valueOf(text: string, from: number, to: number): string {
+  let [first, end] = [from, to];
+  while (first < end && isBlank(text.charCodeAt(first))) first++;
+  while (end > first && isBlank(text.charCodeAt(end - 1))) end--;
+  return text.slice(first, end);
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
+}
+
 /** The fields between two offsets as a flat list: name, value, name, value. The text has been accepted. */
 export function fieldList(text: string, from: number, end: number): string[] {
   const list: string[] = [];
   for (let at = from; at < end;) {
     const next = text.indexOf("\r\n", at) + 2;
     const colon = text.indexOf(":", at);
-    list.push(text.slice(at, colon), text.slice(colon + 1, next - 2).trim());
+    list.push(text.slice(at, colon), valueOf(text, colon + 1, next - 2));
     at = next;
   }
   return list;
@@ -179,18 +191,18 @@ export function readResponseHead(text: string, end: number, toHead: boolean): Re
       const name = text.slice(at, colon).toLowerCase();
       switch (name) {
         case "content-length": {
-          const value = text.slice(colon + 1, next - 2).trim();
+          const value = valueOf(text, colon + 1, next - 2);
           if (length >= 0 || !LENGTH.test(value)) return undefined;
           length = Number(value);
           if (status === 204) dropped.push(at, next);
           break;
         }
         case "transfer-encoding":
-          if (chunked || !modern || text.slice(colon + 1, next - 2).trim().toLowerCase() !== "chunked") return undefined;
+          if (chunked || !modern || valueOf(text, colon + 1, next - 2).toLowerCase() !== "chunked") return undefined;
           chunked = true;
           break;
         case "connection": {
-          const value = text.slice(colon + 1, next - 2).trim().toLowerCase();
+          const value = valueOf(text, colon + 1, next - 2).toLowerCase();
           if (value === "close") keepAlive = false;
           // Fields that are named here go no further, and an older sender that keeps the connection is too rare to be believed.
           else if (value !== "keep-alive") plain = false;
