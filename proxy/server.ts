@@ -50,6 +50,8 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     if (line === undefined) lines.set(socket, (line = { running: undefined, queue: [], over: false }));
     // Behind an answer that ends the connection nothing counts any more, even though the parser still sees it.
     if (line.over) return;
+    // Behind an upgrade that is not taken Node's parser loses bytes: the body of a request that came there would be read as a request.
+    if (request.headers.upgrade !== undefined) response.shouldKeepAlive = false;
     line.queue.push({ request, response, expects });
     if (line.running === undefined) next(line);
     // What comes behind a running request is read no further than the parser already has, so that nobody can pile up requests.
