@@ -10,16 +10,16 @@ import type { ChunkFollower } from "./fast-chunks.ts";
 import type { Framing, RequestHead } from "./fast-head.ts";
 import type { Timed } from "./fast-wheel.ts";
 
-/** What the sockets tell. Reading goes on while the answer is true. */
+/** What the sockets tell; what was read are the first `count` bytes. Reading goes on while the answer is true. */
 export interface Flow {
-  clientRead(client: FastClient, bytes: Buffer): boolean;
+  clientRead(client: FastClient, bytes: Buffer, count: number): boolean;
   /** It will send nothing more. */
   clientEnded(client: FastClient): void;
   clientClosed(client: FastClient): void;
   clientExpired(client: FastClient): void;
   clientDrained(client: FastClient): void;
   upstreamConnected(upstream: FastUpstream): void;
-  upstreamRead(upstream: FastUpstream, bytes: Buffer): boolean;
+  upstreamRead(upstream: FastUpstream, bytes: Buffer, count: number): boolean;
   upstreamEnded(upstream: FastUpstream): void;
   upstreamClosed(upstream: FastUpstream, error: Error | null): void;
   upstreamExpired(upstream: FastUpstream): void;
@@ -146,14 +146,13 @@ function upstreamConnected(this: FastUpstream): void {
 const CLIENT_READ = {
   buffer: SHARED,
   callback(this: FastClient, count: number): boolean {
-    const bytes = SHARED.subarray(0, count);
-    return this.phase === "handed" ? this.push(Buffer.from(bytes)) : this.flow.clientRead(this, bytes);
+    return this.phase === "handed" ? this.push(Buffer.from(SHARED.subarray(0, count))) : this.flow.clientRead(this, SHARED, count);
   },
 };
 
 const UPSTREAM_READ = {
   buffer: SHARED,
   callback(this: FastUpstream, count: number): boolean {
-    return this.flow.upstreamRead(this, SHARED.subarray(0, count));
+    return this.flow.upstreamRead(this, SHARED, count);
   },
 };

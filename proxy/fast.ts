@@ -33,8 +33,10 @@ export interface FastParts {
 
 /** A head that comes in more pieces than this is no plain one. */
 const PIECES_MAX = 8;
-/** Up to here a piece is written as text, which the socket sends without an allocation; the size of Node's own buffer for that. */
-const TEXT_BYTES = 16 << 10;
+/** As much of a response is made a text to look for the end of its head; all of it if that is not enough. */
+const HEAD_BYTES = 1 << 10;
+/** Holds what one read can bring, and a head. */
+const OUT_BYTES = 80 << 10;
 /** How long an application keeps an idle connection that does not say so: Node's own default is 5 s. */
 const IDLE_MS = 4_000;
 /** Taken off what it says, so that the connection is not used at the moment at which it closes. */
@@ -55,6 +57,8 @@ export class FastPath implements Flow {
   readonly #terms: FastTerms;
   readonly #wheel = new Wheel();
   readonly #pool: FastPool;
+  /** Responses are put together here, and are out before the next one is, unless their client is slow. */
+  #out = Buffer.allocUnsafeSlow(OUT_BYTES);
   #stopping = false;
   /** Connections handed over so far. */
   handedOver = 0;
@@ -117,14 +121,14 @@ export class FastPath implements Flow {
     this.#wheel.set(client, this.#parts.config.limits.headMs);
   }
 
-  clientRead(client: FastClient, bytes: Buffer): boolean {
+  clientRead(client: FastClient, bytes: Buffer, count: number): boolean {
     if (client.phase === "over") return true;
     if (client.phase === "busy") {
-      client.rest = client.rest === undefined ? Buffer.from(bytes) : Buffer.concat([client.rest, bytes]);
+      client.rest = Buffer.concat([...(client.rest === undefined ? [] : [client.rest]), bytes.subarray(0, count)]);
       return false;
     }
-    if (client.rest === undefined) return this.#take(client, bytes.toString("latin1"));
-    const text = client.rest.toString("latin1") + bytes.toString("latin1");
+    if (client.rest === undefined) return this.#take(client, bytes.toString("latin1", 0, count));
+    const text = client.rest.toString("latin1") + bytes.toString("latin1", 0, count);
     client.rest = undefined;
     return this.#take(client, text);
   }
@@ -268,7 +272,7 @@ export class FastPath implements Flow {
     if (upstream.phase === "head") this.#wheel.set(upstream, this.#parts.config.limits.responseHeadMs);
   }
 
-  upstreamRead(upstream: FastUpstream, bytes: Buffer): boolean {
+  upstreamRead(upstream: FastUpstream, bytes: Buffer, count: number): boolean {
     const { client } = upstream;
     if (client === undefined || upstream.phase === "idle") {
       // It speaks without being asked: what it says next could pass for the answer to somebody's request.
@@ -276,29 +280,35 @@ export class FastPath implements Flow {
       return true;
     }
     switch (upstream.phase) {
-      case "head": return this.#readHead(upstream, client, bytes);
-      case "body": return this.#readBody(upstream, client, bytes, 0, "");
-      case "trailers": return this.#readTrailers(upstream, client, bytes, "");
+      case "head": return this.#readHead(upstream, client, bytes, count);
+      case "body": return this.#readBody(upstream, client, bytes, 0, count, "");
+      case "trailers": return this.#readTrailers(upstream, client, bytes.toString("latin1", 0, count));
       default: return true;
     }
   }
 
-  #readHead(upstream: FastUpstream, client: FastClient, read: Buffer): boolean {
+  #readHead(upstream: FastUpstream, client: FastClient, read: Buffer, count: number): boolean {
     let bytes = read;
-    let text = read.toString("latin1");
+    let length = count;
+    let text = read.toString("latin1", 0, Math.min(count, HEAD_BYTES));
     if (upstream.partial !== "") {
-      text = upstream.partial + text;
+      text = upstream.partial + read.toString("latin1", 0, count);
       upstream.partial = "";
       bytes = Buffer.from(text, "latin1");
+      length = bytes.length;
     }
-    const end = text.indexOf("\r\n\r\n");
+    let end = text.indexOf("\r\n\r\n");
+    if (end < 0 && text.length < length) {
+      text = bytes.toString("latin1", 0, length);
+      end = text.indexOf("\r\n\r\n");
+    }
     const { limits } = this.#parts.config;
     if (end < 0 ? text.length > limits.responseHeadBytes : end > limits.responseHeadBytes) return this.#giveUp(upstream, client);
     if (end < 0) {
       upstream.partial = text;
       return true;
     }
-    if (text.charCodeAt(9) === 0x31 && INTERIM.test(text.slice(0, end + 2))) return this.#readInterim(upstream, client, text, end);
+    if (text.charCodeAt(9) === 0x31 && INTERIM.test(text.slice(0, end + 2))) return this.#readInterim(upstream, client, text, end, Buffer.from(bytes.subarray(end + 4, length)));
     const head = readResponseHead(text, end, client.head!.method === "HEAD");
     // A replay, or what is not understood: the general path asks again, and knows what to do with it.
     if (head === undefined || head.replay) return this.#giveUp(upstream, client);
@@ -312,21 +322,20 @@ export class FastPath implements Flow {
     upstream.chunks = head.framing === "chunked" ? new ChunkFollower() : undefined;
     client.closing = client.head!.close || client.ended || this.#stopping;
     const out = this.#terms.responseText(text, head, client.id, client.closing);
-    return this.#readBody(upstream, client, bytes, end + 4, out);
+    return this.#readBody(upstream, client, bytes, end + 4, length, out);
   }
 
   /** Of the interim responses, Early Hints are for the client; the others concern one connection. */
-  #readInterim(upstream: FastUpstream, client: FastClient, text: string, end: number): boolean {
+  #readInterim(upstream: FastUpstream, client: FastClient, text: string, end: number, rest: Buffer): boolean {
     if (text.startsWith("103", 9)) {
       const links = fieldList(text, text.indexOf("\r\n") + 2, end + 2).flatMap((item, index, all) => (index % 2 === 0 && item.toLowerCase() === "link" ? [item, all[index + 1]!] : []));
       if (links.length > 0) client.write(`HTTP/1.1 103 Early Hints\r\n${lines(links)}\r\n`, "latin1");
     }
-    return text.length === end + 4 || this.#readHead(upstream, client, Buffer.from(text.slice(end + 4), "latin1"));
+    return rest.length === 0 || this.#readHead(upstream, client, rest, rest.length);
   }
 
-  /** Passes on `bytes` from `from`, after `before`, as far as they belong to the body. Returns whether to go on reading. */
-  #readBody(upstream: FastUpstream, client: FastClient, bytes: Buffer, from: number, before: string): boolean {
-    const { length } = bytes;
+  /** Passes on `bytes` between `from` and `length`, after `before`, as far as they belong to the body. Returns whether to go on reading. */
+  #readBody(upstream: FastUpstream, client: FastClient, bytes: Buffer, from: number, length: number, before: string): boolean {
     switch (upstream.framing) {
       case "none":
         this.#pass(client, before, bytes, 0, 0);
@@ -344,7 +353,7 @@ export class FastPath implements Flow {
         if (chunks.over) return this.#complete(upstream, client, length === to);
         if (chunks.trailers) {
           upstream.phase = "trailers";
-          return this.#readTrailers(upstream, client, bytes.subarray(to), "");
+          return this.#readTrailers(upstream, client, bytes.toString("latin1", to, length));
         }
         if (!chunks.fault) return this.#goOn(upstream, client, isTaken);
         this.#break(client, "chunks");
@@ -358,8 +367,8 @@ export class FastPath implements Flow {
   }
 
   /** Trailers go on without the fields that frame, route or authenticate. */
-  #readTrailers(upstream: FastUpstream, client: FastClient, bytes: Buffer, before: string): boolean {
-    const text = (upstream.partial += before + bytes.toString("latin1"));
+  #readTrailers(upstream: FastUpstream, client: FastClient, more: string): boolean {
+    const text = (upstream.partial += more);
     const end = text.indexOf("\r\n\r\n");
     if (end < 0 && text.length <= this.#parts.config.limits.responseHeadBytes) return true;
     if (end < 0 || !TRAILERS.test(text.slice(0, end + 2))) {
@@ -371,13 +380,17 @@ export class FastPath implements Flow {
     return this.#complete(upstream, client, text.length === end + 4);
   }
 
+  /** Writes `before` and a piece of `bytes` as one. Returns whether the client takes more. */
   #pass(client: FastClient, before: string, bytes: Buffer, from: number, to: number): boolean {
-    if (to - from + before.length <= TEXT_BYTES) return client.write(to === from ? before : before + bytes.toString("latin1", from, to), "latin1");
-    // The buffer is read into again before a slow client has taken this.
-    const copy = Buffer.allocUnsafe(before.length + to - from);
-    copy.write(before, "latin1");
-    bytes.copy(copy, before.length, from, to);
-    return client.write(copy);
+    const size = before.length + to - from;
+    // What a slow client has not taken yet must not be written over, and the buffer is too large to be left to it.
+    const isShared = size <= OUT_BYTES && client.writableLength === 0;
+    const out = isShared ? this.#out : Buffer.allocUnsafeSlow(size);
+    out.write(before, "latin1");
+    bytes.copy(out, before.length, from, to);
+    const isTaken = client.write(size === out.length ? out : out.subarray(0, size));
+    if (isShared && client.writableLength > 0) this.#out = Buffer.allocUnsafeSlow(OUT_BYTES);
+    return isTaken;
   }
 
   #goOn(upstream: FastUpstream, client: FastClient, isTaken: boolean): boolean {
