@@ -96,6 +96,14 @@ const REFUSED: Partial<Record<AnswerCode, string>> = {
   NOT_PRIMARY: "not-primary", NO_ROLE: "no-role", NO_PRIMARY: "no-primary", HELD_FULL: "full", STOPPING: "stopping",
 };
 
+/** Gives a client time to read its answer, and to end its side, before the connection is cut. */
+export function linger(socket: Socket, lingerMs: number): void {
+  socket.on("error", () => socket.destroy());
+  socket.resume();
+  const timer = setTimeout(() => socket.destroy(), lingerMs);
+  socket.once("close", () => clearTimeout(timer));
+}
+
 function answerText(code: AnswerCode, options: AnswerOptions): string {
   return `${options.sentence ?? ANSWERS[code].sentence}\nRequest ${options.id}\n`;
 }

@@ -12,7 +12,7 @@ import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { writeAccess } from "./access-log.ts";
-import { answer, answerSocket, type AnswerCode, type AnswerOptions } from "./answer.ts";
+import { answer, answerSocket, linger, type AnswerCode, type AnswerOptions } from "./answer.ts";
 import { BodySource, Room } from "./body.ts";
 import { checkRequest, type Fault } from "./check.ts";
 import { Clients } from "./clients.ts";
@@ -62,8 +62,10 @@ export class Handler {
   readonly #idPrefix = randomBytes(6).toString("hex");
   #idNext = 0;
   #stopping = false;
-  /** Upgraded connections. */
+  /** Upgraded connections that are open. */
   readonly #tunnels = new Set<Socket>();
+  /** These, and those that wait for their handshake or their end: Node's server knows none of them any more. */
+  readonly #detached = new Set<Socket>();
   /** When the application stopped accepting connections. */
   #targetDownMs: number | undefined;
 
@@ -102,7 +104,9 @@ export class Handler {
     exchange.early = early;
     this.#parts.metrics.active++;
     socket.on("error", () => socket.destroy());
+    this.#detached.add(socket);
     socket.once("close", () => {
+      this.#detached.delete(socket);
       if (this.#tunnels.delete(socket)) this.#parts.metrics.tunnels--;
       else this.#closed(exchange, 0);
     });
@@ -111,7 +115,7 @@ export class Handler {
 
   /** Ends upgraded connections, which do not end by themselves: with their last bytes, or at once. */
   endTunnels(now: boolean): void {
-    for (const socket of this.#tunnels) {
+    for (const socket of now ? this.#detached : this.#tunnels) {
       if (now) socket.destroy();
       else socket.destroySoon();
     }
@@ -403,8 +407,10 @@ export class Handler {
     const { request, response, id, expectsContinue, body } = exchange;
     body?.close();
     const isForwarded = exchange.hop !== undefined;
-    if (response === undefined) answerSocket(request.socket, code, { ...options, id, isForwarded });
-    else answer(request, response, this.#parts.config.limits, code, { close: expectsContinue || this.#stopping, ...options, id, isForwarded });
+    if (response === undefined) {
+      answerSocket(request.socket, code, { ...options, id, isForwarded });
+      linger(request.socket, this.#parts.config.limits.lingerMs);
+    } else answer(request, response, this.#parts.config.limits, code, { close: expectsContinue || this.#stopping, ...options, id, isForwarded });
   }
 
   #closed(exchange: Exchange, status: number): void {

@@ -7,7 +7,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { answerSocket, type AnswerCode } from "./answer.ts";
+import { answerSocket, linger, type AnswerCode } from "./answer.ts";
 import { hostAndPort } from "./config.ts";
 import type { Expectation } from "./exchange.ts";
 import { attachFastPath, type FastPath } from "./fast.ts";
@@ -151,10 +151,7 @@ function lastOf(line: Line | undefined): Entry | undefined {
 function endSocket(socket: Socket, code: AnswerCode, id: string, lingerMs: number): void {
   if (socket.destroyed) return;
   answerSocket(socket, code, { id });
-  socket.on("error", () => socket.destroy());
-  socket.resume();
-  const timer = setTimeout(() => socket.destroy(), lingerMs);
-  socket.once("close", () => clearTimeout(timer));
+  linger(socket, lingerMs);
 }
 
 function answerForParser(code: string): AnswerCode | undefined {

@@ -7,6 +7,7 @@
  */
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { connect, type Socket } from "node:net";
+import { linger } from "./answer.ts";
 import { responseFields } from "./headers.ts";
 import type { Limits } from "./limits.ts";
 import { failureOf, type AddedFields, type Failure, type RawFields } from "./relay.ts";
@@ -39,7 +40,8 @@ export function openTunnel(task: TunnelTask): void {
   let isOver = false;
   // Half-open, so that one direction may end before the other.
   const outgoing = httpRequest({
-    method: "GET", path: target, headers: [...fields, "Connection", "Upgrade", "Upgrade", "websocket"] as unknown as string[], agent: false,
+    method: "GET", path: target, headers: [...fields, "Connection", "Upgrade", "Upgrade", "websocket"] as unknown as string[],
+    // Without an agent: one connection for one request.
     createConnection: () => connect({ host: hostname.replace(/^\[|\]$/g, ""), port: port === "" ? 80 : Number(port), allowHalfOpen: true, noDelay: true }),
   });
   const timer = setTimeout(() => outgoing.destroy(Object.assign(new Error("no answer in time"), { code: "UND_ERR_HEADERS_TIMEOUT" })), limits.responseHeadMs);
@@ -76,6 +78,7 @@ async function passRefusal(task: TunnelTask, response: IncomingMessage, raw: Raw
   socket.write(headText(response, [...responseFields(raw, task.from, fields), "Connection", "close"]), "latin1");
   response.on("error", () => socket.destroy());
   socket.once("close", () => response.destroy());
+  response.once("end", () => linger(socket, task.limits.lingerMs));
   response.pipe(socket);
 }
 
