@@ -78,27 +78,36 @@ export const DISAGREEMENTS: readonly Disagreement[] = [
     },
   },
   {
-    why: "An upgrade that cannot become a WebSocket through this proxy is refused; HAProxy and nginx pass the request on, with or without its Upgrade.",
+    why: "An offer of an upgrade that cannot be taken, because it is no GET of HTTP/1.1 without a body, is ignored; the request goes on without it, and the connection ends with its response. nginx and HAProxy go on with the connection.",
     cases: {
-      "grammar: stricter | haproxy: stricter | nginx: stricter": [
-        "message: WebSocket of a wrong version", "message: WebSocket by POST", "message: WebSocket, chunked",
+      "grammar: without upgrade | haproxy: laxer": [
+        "message: WebSocket with HTTP/1.0",
       ],
-      "grammar: stricter | nginx: stricter": [
-        "message: WebSocket without a key", "message: WebSocket with HTTP/1.0",
+      "grammar: without upgrade | haproxy: stricter | nginx: stricter": [
+        "message: WebSocket by POST", "message: WebSocket, chunked",
       ],
     },
   },
   {
-    why: "Upgrade and HTTP2-Settings belong to one connection and end here; an offer that is not taken is ignored (RFC 9110, section 7.8).",
+    why: "A WebSocket without a key, or of another version than 13, is refused; HAProxy and nginx pass the request on, with or without its Upgrade.",
+    cases: {
+      "grammar: stricter | haproxy: stricter | nginx: stricter": [
+        "message: WebSocket of a wrong version",
+      ],
+      "grammar: stricter | nginx: stricter": [
+        "message: WebSocket without a key",
+      ],
+    },
+  },
+  {
+    why: "Upgrade and HTTP2-Settings belong to one connection and end here; an offer that is not taken is ignored (RFC 9110, section 7.8), and the connection ends with the response.",
     cases: {
       "grammar: without http2-settings | haproxy: without http2-settings | nginx: without http2-settings": [
         "field: HTTP2-Settings: AAMAAABkAAQAAP__",
       ],
-      "grammar: without upgrade | haproxy: without upgrade": [
-        "field: Upgrade: h2c", "message: upgrade without Connection",
-      ],
       "grammar: without upgrade | haproxy: without upgrade | nginx: stricter": [
-        "field: Upgrade: TLS/1.0\\r\\nConnection: Upgrade", "field: Upgrade: x\\r\\nConnection: Upgrade",
+        "field: Upgrade: h2c", "field: Upgrade: TLS/1.0\\r\\nConnection: Upgrade", "field: Upgrade: x\\r\\nConnection: Upgrade",
+        "message: upgrade without Connection",
       ],
       "grammar: without upgrade, http2-settings | haproxy: without http2-settings | nginx: without http2-settings": [
         "message: h2c with a body",

@@ -43,6 +43,10 @@ export interface Rules {
   readonly chunkSizeOf: (line: string) => number | undefined;
   /** Values end at a NUL. */
   readonly nulEnds: boolean;
+  /** One blank between the parts of a request line, empty lines before it only with CR LF. */
+  readonly requestLine: "exact" | "easy";
+  /** Tokens, targets, Host and the ends of chunks are looked at as well. */
+  readonly checksAll: boolean;
 }
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
@@ -61,11 +65,14 @@ export const STRICT: Rules = {
     const match = /^0*([0-9A-Fa-f]{1,12})(?:[\t ]*;[\t\x20-\x7e\x80-\xff]*)?$/.exec(line);
     return match === null ? undefined : Number.parseInt(match[1]!, 16);
   },
-  nulEnds: false,
+  nulEnds: false, requestLine: "exact", checksAll: true,
 };
 
+/** Strict, but for the beginnings of request lines: Node's parser, HAProxy and nginx pass over blanks and line ends there. */
+export const RELAXED: Rules = { ...STRICT, name: "relaxed", requestLine: "easy" };
+
 const EASY: Rules = {
-  ...STRICT, name: "easy", lineEnd: /\r?\n/g, folds: "join", spaceBeforeColon: "drop", badFields: "skip",
+  ...STRICT, name: "easy", requestLine: "easy", checksAll: false, lineEnd: /\r?\n/g, folds: "join", spaceBeforeColon: "drop", badFields: "skip",
   lengthOf: (text) => {
     const value = Number.parseInt(text.trim(), 10);
     return Number.isNaN(value) || value < 0 ? undefined : value;
@@ -97,7 +104,8 @@ export function read(bytes: string, rules: Rules): Reading {
   let at = 0;
   for (;;) {
     // Empty lines before a request line are passed over (RFC 9112, section 2.2).
-    while (bytes.startsWith("\r\n", at) || (rules !== STRICT && bytes[at] === "\n")) at += bytes[at] === "\r" ? 2 : 1;
+    while (bytes.startsWith("\r\n", at)) at += 2;
+    if (rules.requestLine === "easy") while (bytes[at] === "\n" || bytes[at] === "\r") at++;
     if (at >= bytes.length) return { requests, ends, stopped: undefined };
     const one = readOne(bytes, at, rules);
     if (typeof one === "string") return { requests, ends, stopped: one };
@@ -112,10 +120,10 @@ function readOne(bytes: string, from: number, rules: Rules): { request: ReadRequ
   const lines = new Lines(bytes, from, rules.lineEnd);
   const requestLine = lines.next();
   if (requestLine === undefined) return INCOMPLETE;
-  const words = rules === STRICT ? /^([^ ]+) ([^ ]+) HTTP\/(1\.[01])$/.exec(requestLine) : EASY_LINE.exec(requestLine);
+  const words = rules.requestLine === "exact" ? /^([^ ]+) ([^ ]+) HTTP\/(1\.[01])$/.exec(requestLine) : EASY_LINE.exec(requestLine);
   if (words === null) return `request line ${JSON.stringify(requestLine)}`;
   const [, method, target, version = "0.9"] = words as unknown as [string, string, string, string | undefined];
-  if (rules === STRICT && (!TOKEN.test(method) || !isTarget(method, target))) return `request line ${JSON.stringify(requestLine)}`;
+  if (rules.checksAll && (!TOKEN.test(method) || !isTarget(method, target))) return `request line ${JSON.stringify(requestLine)}`;
   const fields = readFields(lines, rules);
   if (typeof fields === "string") return fields;
   const framing = framingOf(fields, version, rules);
@@ -137,7 +145,7 @@ function readOne(bytes: string, from: number, rules: Rules): { request: ReadRequ
     lines.at += size;
     const after = lines.next();
     if (after === undefined) return INCOMPLETE;
-    if (after !== "" && rules === STRICT) return `after a chunk ${JSON.stringify(after)}`;
+    if (after !== "" && rules.checksAll) return `after a chunk ${JSON.stringify(after)}`;
   }
   const trailers = readFields(lines, rules);
   if (typeof trailers === "string") return trailers;
@@ -192,7 +200,7 @@ function readFields(lines: Lines, rules: Rules): [string, string][] | string {
 function framingOf(fields: readonly (readonly [string, string])[], version: string, rules: Rules): number | "chunked" | string {
   const codings = fields.filter(([name]) => name === "transfer-encoding").map(([, value]) => value);
   const lengths = fields.filter(([name]) => name === "content-length").flatMap(([, value]) => value.split(",").map((one) => one.replace(/^[\t ]+|[\t ]+$/g, "")));
-  if (rules === STRICT) {
+  if (rules.checksAll) {
     const hosts = fields.filter(([name]) => name === "host").length;
     if (hosts > 1 || (hosts === 0 && version === "1.1")) return `${hosts} hosts`;
     if (codings.length > 0 && version === "1.0") return "a coding in HTTP/1.0";

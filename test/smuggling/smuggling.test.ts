@@ -9,11 +9,13 @@
  */
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
+import { rawClient, statuses, until } from "../proxy/support.ts";
 import { Random, seedOfRun } from "../support/random.ts";
 import { CASES } from "./cases/all.ts";
-import { FOLLOW_UP, SMUGGLED, type Case } from "./cases/case.ts";
+import { FOLLOW_UP, request, SMUGGLED, type Case } from "./cases/case.ts";
 import { DISAGREEMENTS, JUDGES, TWO_NODES, type Disagreement } from "./disagreements.ts";
 import { mutate } from "./mutate.ts";
+import { read, RELAXED, STRICT } from "./reader.ts";
 import { startHaproxy, startHttpProxy, startNginx, startSluice, startSluiceChain, versionOf, type Subject } from "./subjects.ts";
 import { grammar, judge, relation, type Manner, type Verdict } from "./verdict.ts";
 
@@ -52,7 +54,7 @@ async function problems(subjects: readonly Subject[], cases: readonly Case[], ve
 /** What must hold of any bytes whatever: no reader sees another message in what went out, and nothing goes out that was a body. */
 function smuggles(one: Case, verdict: Verdict): string | undefined {
   if (verdict.ambiguous !== undefined) return verdict.ambiguous;
-  const meant = grammar(sent(one)).requests;
+  const meant = grammar(sent(one), RELAXED).requests;
   if (!meant.some(({ target }) => target.includes("smuggled")) && verdict.requests.some(({ target }) => target.includes("smuggled"))) return "a second request came out of a body";
   return undefined;
 }
@@ -146,15 +148,46 @@ test("mutated cases: nothing goes out that the grammar does not see, unless a ju
     if (fault !== undefined) return `${fault}: ${JSON.stringify(sent(one))}`;
     const meant = grammar(sent(one));
     const theirs = [meant, ...others].map((other) => relation(ours!, other));
-    if (theirs.some(agrees)) return undefined;
+    if (theirs.some((how) => agrees(how, one.bytes)) || OTHER_PROTOCOL.test(one.bytes)) return undefined;
     return `${theirs.join(" | ")}: ${JSON.stringify(sent(one))}`;
   };
+  const passed = [...bySluice!.values()].filter(({ requests }) => requests.length > 0).length;
+  assert.ok(passed > count / 10 && passed < count * 0.95, `${passed} of ${count} were passed on`);
   assert.deepEqual(await problems([sluice, chain, ...judges], mutations, [bySluice!, byChain!, ...byJudges], problem), [], REPLAY);
 });
 
-/** The same messages or fewer, but for fields that end at a proxy. */
-function agrees(how: string): boolean {
-  return how === "same" || how === "stricter" || /^(?:without|with|other) [^;]*$/.test(how) && !/other (?:method|target|body)/.test(how);
+test("behind an upgrade that is not taken nothing is read any more, however the bytes come", async (t) => {
+  const sluice = await startSluice(t);
+  const head = request("POST /next HTTP/1.1", ["Host: a", `Content-Length: ${SMUGGLED.length}`]);
+  const offers = [["Upgrade: x", "Connection: Upgrade"], ["Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAAQAAP__"], ["Upgrade: websocket", "Connection: Upgrade", "Content-Length: 0"]];
+  for (const offer of offers) {
+    // The head of the next request comes along, its body later: a parser that has lost the head would take the body for a request.
+    const client = await rawClient(t, sluice.port);
+    client.socket.write(request("GET /x HTTP/1.1", ["Host: a", ...offer]) + head);
+    await until("the answer", () => statuses(client.text()).length === 1);
+    client.socket.write(SMUGGLED);
+    await client.closed;
+    const seen = sluice.recorder.take().flatMap(({ bytes }) => read(bytes, STRICT).requests.map(({ target }) => target));
+    assert.deepEqual(seen, ["/x"], offer.join());
+  }
+});
+
+/** Node's parser reads these like HTTP; the table of disagreements has it. */
+const OTHER_PROTOCOL = / (?:RTSP|ICE)\/1\.[01]\r\n/;
+
+/** Fields that end at a proxy, or that it writes itself. */
+const ENDS_HERE = /^(?:te|trailer|upgrade|expect|http2-settings|proxy-authorization|proxy-authenticate|sluice-.*|\d+ fields)$/;
+
+/** The same messages or fewer, but for fields that end at a proxy: those above, those that Connection names, Sluice's cookie, and a Host where HTTP/1.0 has none. */
+function agrees(how: string, bytes: string): boolean {
+  if (how === "same" || how === "stricter") return true;
+  const named = new Set([...bytes.matchAll(/connection:([^\r\n]*)/gi)].flatMap((match) => match[1]!.toLowerCase().split(",").map((name) => name.trim())));
+  return how.split("; ").every((part) => {
+    const [, word, list = ""] = /^(without|with|other) (.*)$/.exec(part) ?? [];
+    if (word === "without") return list.split(", ").every((name) => ENDS_HERE.test(name) || named.has(name) || (name === "cookie" && bytes.includes("__txid")));
+    if (word === "with") return list === "host" && /HTTP\/1\.0/i.test(bytes);
+    return word === "other" && list === "cookie" && bytes.includes("__txid");
+  });
 }
 
 test("http-proxy fails this suite where it is known to fail", async (t: TestContext) => {

@@ -7,7 +7,7 @@
 import { once } from "node:events";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { LENIENT, read, STRICT, type Reading, type ReadRequest } from "./reader.ts";
+import { LENIENT, read, STRICT, type Reading, type ReadRequest, type Rules } from "./reader.ts";
 import type { Recorded } from "./recorder.ts";
 import type { Subject } from "./subjects.ts";
 
@@ -99,8 +99,8 @@ function differenceOf(strict: readonly ReadRequest[], bytes: string, rules: (typ
 }
 
 /** The verdict of the grammar itself: what a strict reader makes of the bytes that the client sends. */
-export function grammar(bytes: string): Verdict {
-  const { requests, stopped } = read(bytes, STRICT);
+export function grammar(bytes: string, rules: Rules = STRICT): Verdict {
+  const { requests, stopped } = read(bytes, rules);
   // Behind a request that ends the connection nothing counts.
   const last = requests.findIndex(endsConnection);
   return { requests: last < 0 ? requests : requests.slice(0, last + 1), ambiguous: undefined, cut: stopped === "incomplete", statuses: [] };
@@ -136,7 +136,7 @@ function difference1(ours: ReadRequest, theirs: ReadRequest): string | undefined
 }
 
 /** What each proxy adds or ends by itself: not a matter of how a request is read. */
-const OWN = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "content-length", "via", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id", "sluice-request-id"]);
+const OWN = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "content-length", "via", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id", "sluice-request-id"]);
 
 function comparable({ fields }: ReadRequest): Map<string, string> {
   const result = new Map<string, string>();
