@@ -29,7 +29,7 @@ const GROUPS: readonly Group[] = [
   { pattern: "test/fuzz/**/*.test.ts", parallel: true, limitMs: 300_000 },
   { pattern: "test/cli/**/*.test.ts", parallel: false, limitMs: 180_000 },
   { pattern: "test/mount/**/*.test.ts", parallel: false, limitMs: 300_000 },
-  { pattern: "test/proxy/**/*.test.ts", parallel: false, limitMs: 300_000 },
+  { pattern: "test/{proxy,proxy-fast}/**/*.test.ts", parallel: false, limitMs: 300_000 },
   { pattern: "test/smuggling/**/*.test.ts", parallel: false, limitMs: 900_000 },
   { pattern: "test/cluster/**/*.test.ts", parallel: false, limitMs: 480_000 },
 ];
