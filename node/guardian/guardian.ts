@@ -51,7 +51,8 @@ const FIRST_STARTS_MAX = 5;
 
 /** Small young generations (MiB) and lazy compilation: both processes are long-lived, with short-lived garbage of small messages, and a node is to fit beside its application. */
 const ENGINE_FLAGS = ["--max-semi-space-size=2", "--optimize-for-size"];
-const PROXY_FLAGS = ["--max-semi-space-size=2", "--optimize-for-size", "--max-old-space-size=96"];
+/** Without --optimize-for-size, which costs the proxy a third more processor time for each request. */
+export const PROXY_FLAGS: readonly string[] = ["--max-semi-space-size=2", "--max-old-space-size=96"];
 
 /**
  * Runs the node until it is stopped by a signal (exit code 0), by the end of the application (its code), or by a failure to start (1).
