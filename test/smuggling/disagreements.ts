@@ -89,12 +89,12 @@ export const DISAGREEMENTS: readonly Disagreement[] = [
     },
   },
   {
-    why: "A WebSocket without a key, or of another version than 13, is refused; HAProxy and nginx pass the request on, with or without its Upgrade.",
+    why: "An upgrade to WebSocket goes to the application, with its version and its key, whatever they are; what follows waits for its 101 and is dropped with the connection without one. HAProxy refuses one without a key, nginx passes the request on without its Upgrade.",
     cases: {
-      "grammar: stricter | haproxy: stricter | nginx: stricter": [
+      "grammar: stricter | haproxy: stricter | nginx: with upgrade": [
         "message: WebSocket of a wrong version",
       ],
-      "grammar: stricter | nginx: stricter": [
+      "grammar: stricter | haproxy: laxer | nginx: with upgrade": [
         "message: WebSocket without a key",
       ],
     },
