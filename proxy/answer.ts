@@ -27,7 +27,6 @@ export const ANSWERS = {
   EXPECTATION: { status: 417, sentence: "The only expectation that is understood is 100-continue." },
   CONSISTENCY: { status: 400, sentence: "Sluice-Consistency is none of eventual, session and strong." },
   NO_TUNNELS: { status: 501, sentence: "This node does not open tunnels (CONNECT)." },
-  TOO_MANY: { status: 429, sentence: "This address has too many open connections.", retryAfter: 2 },
   HELD_FULL: { status: 503, sentence: "Too many requests are waiting for a primary already; the request was not executed.", retryAfter: 5 },
   REPLAY_LARGE: { status: 502, sentence: "The application wants the request answered by the primary, but its body is longer than what is kept; send it with POST or PUT." },
   TARGET_DOWN: { status: 502, sentence: "The application on this node does not accept connections." },
@@ -109,6 +108,6 @@ function answerText(code: AnswerCode, options: AnswerOptions): string {
 }
 
 const REASON_PHRASES: Readonly<Record<number, string>> = {
-  400: "Bad Request", 408: "Request Timeout", 413: "Payload Too Large", 417: "Expectation Failed", 429: "Too Many Requests", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
+  400: "Bad Request", 408: "Request Timeout", 413: "Payload Too Large", 417: "Expectation Failed", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
   500: "Internal Server Error", 505: "HTTP Version Not Supported", 431: "Request Header Fields Too Large", 501: "Not Implemented",
 };

@@ -40,8 +40,6 @@ export const DEFAULT_LIMITS = {
   lingerBytes: 16 << 20,
   /** Open client connections. */
   connections: 20_000,
-  /** Open connections of one address; more are answered with 429. 0 is no bound: behind a load balancer all have one address. */
-  connectionsPerClient: 0,
   /** How long an upgraded connection (WebSocket) may be silent in both directions. */
   tunnelIdleMs: 3_600_000,
   /** Clients without cookies that are remembered. */

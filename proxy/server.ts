@@ -131,6 +131,8 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
   });
 
   const fast = attachFastPath(server, { config: parts.config, view: parts.view, metrics: parts.metrics, log: parts.log, nextId: () => handler.nextId() });
+  const general = parts.metrics.gauges;
+  if (fast !== undefined) parts.metrics.gauges = () => ({ ...general(), pool: { ...general().pool, ...prefixed("fast", fast.counts) } });
   const { host, port } = hostAndPort(listen);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -140,6 +142,10 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     });
   });
   return { address: addressText(server), stop: () => stopServer(server, handler, parts.metrics, fast, limits.stopMs) };
+}
+
+function prefixed(prefix: string, counts: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counts).map(([name, count]) => [`${prefix}${name[0]!.toUpperCase()}${name.slice(1)}`, count]));
 }
 
 /** The newest request of a connection that has no complete answer yet. */

@@ -21,7 +21,7 @@ import type { ProxyMessage } from "../../proxy/config.ts";
 import type { MetricsSnapshot } from "../../proxy/metrics.ts";
 import type { PathRule } from "../../proxy/rules.ts";
 
-export const PATIENCE_MS = 20_000;
+export const PATIENCE_MS = 60_000;
 
 /** Waits until `condition` gives a value. */
 export async function until<T>(what: string, condition: () => T | undefined | false | Promise<T | undefined | false>): Promise<T> {
