@@ -20,17 +20,17 @@ const CONNECTIONS = 32;
 const PACED_CONNECTIONS = 16;
 const REQUESTS_PER_SECOND = 2_000;
 const IDLE_CONNECTIONS = 10_000;
-/** Node's compilers need this many requests before they are done. */
-const WARM_UP_REQUESTS = 20_000;
+/** Node's compilers need some thousands of requests before they are done: so many turns before the first that counts. */
+const WARM_UP_TURNS = 4;
 
 interface CannonResult { readonly requests: { readonly total: number }; readonly duration: number; readonly errors: number; readonly non2xx: number; readonly latency: { readonly p50: number; readonly p99: number; readonly p99_9: number } }
 const autocannon = createRequire(import.meta.url)("autocannon") as (options: object) => Promise<CannonResult>;
 
 interface Turn { readonly rate: number; readonly cpuUs: number; readonly p50: number; readonly p99: number; readonly p999: number }
 
-async function turn({ name, port, pid, load }: Side, length: { duration: number } | { amount: number }): Promise<Turn> {
+async function turn({ name, port, pid, load }: Side, seconds: number): Promise<Turn> {
   const before = pid === 0 ? 0 : cpuSeconds(pid);
-  const result = await autocannon({ url: `http://127.0.0.1:${port}/x`, method: load.method, headers: load.headers, connections: CONNECTIONS, ...(load.method === "POST" ? { body: "x".repeat(100) } : {}), ...length });
+  const result = await autocannon({ url: `http://127.0.0.1:${port}/x`, method: load.method, headers: load.headers, connections: CONNECTIONS, ...(load.method === "POST" ? { body: "x".repeat(100) } : {}), duration: seconds });
   const used = pid === 0 ? 0 : cpuSeconds(pid) - before;
   if (result.errors > 0 || result.non2xx > 0) throw new Error(`${name}: ${result.errors} errors, ${result.non2xx} responses other than 2xx`);
   const { total } = result.requests;
@@ -40,13 +40,16 @@ async function turn({ name, port, pid, load }: Side, length: { duration: number 
 async function measure(bench: Bench): Promise<readonly Outcome[]> {
   if (bench.driver !== "passthrough") throw new Skip("the proxy is the same under both drivers");
   const sides = await startSides(bench);
-  for (const side of sides) await turn(side, { amount: WARM_UP_REQUESTS });
-  const turns = new Map<string, Turn[]>(sides.map(({ name }) => [name, []]));
   const seconds = Math.max(1, Math.round((bench.effort.roundMs * 2) / 1_000));
+  for (const side of sides) {
+    const { rate, cpuUs } = await turn(side, seconds * WARM_UP_TURNS);
+    bench.say(`warm: ${side.name}: ${Math.round(rate)} requests/s, ${cpuUs.toFixed(0)} us`);
+  }
+  const turns = new Map<string, Turn[]>(sides.map(({ name }) => [name, []]));
   const load = loadavg()[0]!;
   for (let round = 0; round < bench.effort.rounds; round++) {
     const at = round % sides.length;
-    for (const side of [...sides.slice(at), ...sides.slice(0, at)]) turns.get(side.name)!.push(await turn(side, { duration: seconds }));
+    for (const side of [...sides.slice(at), ...sides.slice(0, at)]) turns.get(side.name)!.push(await turn(side, seconds));
   }
   const direct = sides[0]!;
   const local = sides[1]!;
