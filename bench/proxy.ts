@@ -41,6 +41,9 @@ async function measure(bench: Bench): Promise<readonly Outcome[]> {
   if (bench.driver !== "passthrough") throw new Skip("the proxy is the same under both drivers");
   const sides = await startSides(bench);
   const seconds = Math.max(1, Math.round((bench.effort.roundMs * 2) / 1_000));
+  // First of all: garbage of earlier requests would hide what connections take.
+  const idle = new Map<string, number>();
+  for (const name of ["Sluice, local read", "http-proxy", "HAProxy, 1 thread", "nginx, 1 worker"]) idle.set(name, await idleKiB(sides.find((side) => side.name === name)!));
   for (const side of sides) {
     const { rate, cpuUs } = await turn(side, seconds * WARM_UP_TURNS);
     bench.say(`warm: ${side.name}: ${Math.round(rate)} requests/s, ${cpuUs.toFixed(0)} us`);
@@ -54,8 +57,6 @@ async function measure(bench: Bench): Promise<readonly Outcome[]> {
   const direct = sides[0]!;
   const local = sides[1]!;
   const added = await addedLatency(bench, direct, local);
-  const idle = new Map<string, number>();
-  for (const name of [local.name, "http-proxy", "HAProxy, 1 thread", "nginx, 1 worker"]) idle.set(name, await idleKiB(sides.find((side) => side.name === name)!));
 
   bench.say(formatSides(sides, turns, idle));
   const cpu = (name: string): number[] => turns.get(name)!.map(({ cpuUs }) => cpuUs);
@@ -145,19 +146,21 @@ async function opened(port: number): Promise<Socket> {
 
 // ---- memory
 
-async function idleKiB({ port, pid }: Side): Promise<number> {
+async function idleKiB({ name, port, pid }: Side): Promise<number> {
+  let closed = 0;
   const before = pssKiB(pid);
   const sockets: Socket[] = [];
   try {
     while (sockets.length < IDLE_CONNECTIONS) {
       const some = await Promise.all(Array.from({ length: 100 }, () => opened(port)));
       await Promise.all(some.map((socket) => new Promise((resolve, reject) => {
-        socket.once("data", resolve).once("error", reject);
+        socket.once("data", resolve).once("error", reject).once("close", () => closed++);
         socket.write("GET /x HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
       })));
       sockets.push(...some);
     }
     await sleep(3_000);
+    if (closed > 0) throw new Error(`${name} closed ${closed} idle connections`);
     return (pssKiB(pid) - before) / IDLE_CONNECTIONS;
   } finally {
     for (const socket of sockets) socket.destroy();
