@@ -47,7 +47,7 @@ function cellsOf(row: RowResult): string[] {
   const { median, min, max } = row.score;
   const range = target.kind === "share" ? `${formatScore(row.id, median)} (${Math.round(min * 100)} to ${Math.round(max * 100)})`
     : row.score.values.length > 1 ? `(${formatScore(row.id, min)} to ${formatScore(row.id, max)})` : "";
-  return [target.measure, formatValue(row.native, target.unit), formatValue(row.mount, target.unit), range, ...marks, verdictOf(row.id, median)];
+  return [target.measure, formatValue(row.native, target.unit === "x" ? "us" : target.unit), formatValue(row.mount, target.unit === "x" ? "us" : target.unit), range, ...marks, verdictOf(row.id, median)];
 }
 
 /** The table in Markdown, with notes below. */

@@ -9,7 +9,7 @@ interface Target {
   readonly measure: string;
   /** "share": score = mount / native, at least `must`. "most": score = the value itself, at most `must`. */
   readonly kind: "share" | "most";
-  /** Of the native and mount columns. */
+  /** Of the native and mount columns; "x": a ratio of processor times, of less is better. */
   readonly unit: string;
   readonly must: number;
   readonly aim: number;
@@ -33,6 +33,12 @@ export const TARGETS = {
   "import": share("import, against cp", "MB/s", 0.4, 0.8),
   "first-sync": share("first sync of a follower, against cp", "MB/s", 0.4, 0.8),
   "memory": most("memory of a node under load (PSS)", "MiB", 128, 96),
+  "proxy-read-haproxy": most("CPU of a local read, against HAProxy", "x", 1.3, 1.0),
+  "proxy-read-http-proxy": most("CPU of a local read, against http-proxy", "x", 0.35, 0.25),
+  "proxy-general": most("CPU on the general path, against http-proxy", "x", 0.8, 0.6),
+  "proxy-added-p50": most("latency added by the proxy, p50", "ms", 0.15, 0.1),
+  "proxy-added-p99": most("latency added by the proxy, p99", "ms", 1, 0.5),
+  "proxy-idle": most("memory of an idle connection", "KiB", 12, 6),
 } as const satisfies Record<string, Target>;
 
 export type RowId = keyof typeof TARGETS;

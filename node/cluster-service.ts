@@ -17,19 +17,26 @@ import type { WaitResponse } from "../proto/gen/sluice/v1/WaitResponse.ts";
 
 const STATE_INTERVAL_MS = 5;
 const WAIT_MS_MAX = 60_000;
+/** How long the primary may take to say where it is. */
+const ASK_MS = 10_000;
 
 export type NodeFacts = Omit<NodeState, "positions">;
+
+export type AskPrimary = (databases: readonly string[], timeoutMs: number) => Promise<Positions>;
 
 export class ClusterService {
   readonly #store: Store;
   readonly #facts: () => NodeFacts;
+  readonly #askPrimary: AskPrimary;
   readonly #watchers = new Set<grpc.ServerWritableStream<unknown, NodeState>>();
   readonly #waiting = new Set<() => void>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(store: Store, facts: () => NodeFacts) {
+  /** `askPrimary` is for the positions of the primary while this node is not it. */
+  constructor(store: Store, facts: () => NodeFacts, askPrimary: AskPrimary) {
     this.#store = store;
     this.#facts = facts;
+    this.#askPrimary = askPrimary;
     store.onChange(() => {
       for (const check of this.#waiting) check();
       this.changed();
@@ -67,8 +74,12 @@ export class ClusterService {
         call.write(this.#state());
       },
       getPositions: (call: grpc.ServerUnaryCall<PositionsRequest__Output, Positions>, done: grpc.sendUnaryData<Positions>) => {
-        const { flush, databases } = call.request;
-        if (!flush) return done(null, { positions: this.#positions(databases) });
+        const { flush, databases, primary } = call.request;
+        if (primary && this.#store.role !== "primary") {
+          this.#askPrimary(databases, ASK_MS).then((positions) => done(null, positions), (error: unknown) => done(statusOf(error)));
+          return;
+        }
+        if (!flush && !primary) return done(null, { positions: this.#positions(databases) });
         this.#store.flushAll(databases).then(() => done(null, { positions: this.#positions(databases) }), (error: unknown) => done(statusOf(error)));
       },
       wait: (call: grpc.ServerUnaryCall<WaitRequest__Output, WaitResponse>, done: grpc.sendUnaryData<WaitResponse>) => this.#wait(call, done),

@@ -6,7 +6,7 @@
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
 import type { AdminSource, CommandResult, DatabaseStatus, Metric, NodeStatus, StatusPosition } from "./admin/status.ts";
-import { processMetrics, proxyMetrics } from "./admin/metrics-text.ts";
+import { processMetrics, proxyMetrics, proxyRates } from "./admin/metrics-text.ts";
 import type { Config } from "./core/config.ts";
 import type { ReplicationClient } from "./replication/client.ts";
 import type { ReplicationServer } from "./replication/server.ts";
@@ -72,6 +72,7 @@ export class EngineStatus implements AdminSource {
     const databases = [...store.databases.values()].filter(({ database }) => database.position.txid > 0);
     const primary = store.role === "primary" ? { name: config.node.name, advertise: config.advertise } : client?.primary;
     const clusterId = this.#parts.clusterId();
+    const proxy = proxyRates(this.#parts.proxyCounters());
     return {
       node: { name: config.node.name, id: this.#parts.nodeId, region: config.node.region, advertise: config.advertise, ...(clusterId === "" ? {} : { clusterId }) },
       version: this.#parts.version, startedAt: this.#parts.startedAt.toISOString(), role: store.role, epoch: this.#parts.epoch(),
@@ -83,7 +84,7 @@ export class EngineStatus implements AdminSource {
         name: follower.node.name, nodeId: follower.nodeId, address: follower.peer, region: follower.node.region, connectedSince: new Date(follower.connectedSinceMs).toISOString(),
         positions: [...follower.positions].map(([name, position]) => ({ name, ...show(position) })),
       })),
-      local: store.localFiles(), damage: this.#damage(), aside: store.aside.count,
+      local: store.localFiles(), damage: this.#damage(), aside: store.aside.count, ...(proxy === undefined ? {} : { proxy }),
     };
   }
 

@@ -95,6 +95,9 @@ class Engine {
         self: this.#self, role, epoch: epoch(), ready: role === "primary" || (this.#client?.ready ?? false), connected: role === "primary" || (this.#client?.connected ?? false),
         primary: role === "primary" ? this.#self : other === undefined ? null : other,
       };
+    }, async (databases, timeoutMs) => {
+      if (this.#client === undefined) throw new AppError("NODE_UNAVAILABLE", ["the primary", "none is known"]);
+      return this.#client.primaryPositions(databases, timeoutMs);
     });
   }
 

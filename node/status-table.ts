@@ -31,6 +31,8 @@ export function formatStatus(value: unknown): string {
       one.name, one.address, one.region === "" ? "-" : one.region, one.connectedSince, one.positions.map((position) => `${position.name}=${position.txid}`).join(" "),
     ])));
   }
+  const rates = Object.entries(status.proxy ?? {});
+  if (rates.length > 0) lines.push("", `Requests a second: ${rates.map(([decision, rate]) => `${decision} ${rate}`).join(", ")}`);
   const local = status.local;
   if (local !== undefined && local.count > 0) {
     const more = local.count > NAMES_SHOWN ? ` and ${local.count - NAMES_SHOWN} more` : "";

@@ -25,7 +25,10 @@ export const ANSWERS = {
   BODY_LARGE: { status: 413, sentence: "The request body is larger than this node accepts." },
   HEAD_LARGE: { status: 431, sentence: "The request line and header fields are larger than this node accepts." },
   EXPECTATION: { status: 417, sentence: "The only expectation that is understood is 100-continue." },
-  NOT_IMPLEMENTED: { status: 501, sentence: "This node does not pass on protocol upgrades or tunnels." },
+  CONSISTENCY: { status: 400, sentence: "Sluice-Consistency is none of eventual, session and strong." },
+  NO_TUNNELS: { status: 501, sentence: "This node does not open tunnels (CONNECT)." },
+  HELD_FULL: { status: 503, sentence: "Too many requests are waiting for a primary already; the request was not executed.", retryAfter: 5 },
+  REPLAY_LARGE: { status: 502, sentence: "The application wants the request answered by the primary, but its body is longer than what is kept; send it with POST or PUT." },
   TARGET_DOWN: { status: 502, sentence: "The application on this node does not accept connections." },
   TARGET_BROKE: { status: 502, sentence: "The application broke off before it answered; whether it acted on the request is not known." },
   PRIMARY_BROKE: { status: 502, sentence: "The primary broke off before it answered; whether it acted on the request is not known." },
@@ -48,6 +51,8 @@ export interface AnswerOptions {
   readonly status?: number;
   /** Says that the connection ends: the client waits for "100 Continue" and may or may not send the body now. */
   readonly close?: boolean;
+  /** Another node's proxy sent the request. */
+  readonly isForwarded?: boolean;
 }
 
 /** Sends an answer and takes care of what the client still sends. Does nothing when a head has gone out already. */
@@ -60,7 +65,8 @@ export function answer(request: IncomingMessage, response: ServerResponse, limit
     SLUICE_REQUEST_ID, options.id,
   ];
   if (row.retryAfter !== undefined) fields.push("Retry-After", String(row.retryAfter));
-  if (code === "NOT_PRIMARY") fields.push(SLUICE_REFUSED, "not-primary");
+  const refused = REFUSED[code];
+  if (refused !== undefined && options.isForwarded === true) fields.push(SLUICE_REFUSED, refused);
   if (options.close === true) response.shouldKeepAlive = false;
   response.writeHead(options.status ?? row.status, fields);
   response.end(request.method === "HEAD" ? undefined : body);
@@ -73,12 +79,28 @@ export function answerSocket(socket: Socket, code: AnswerCode, options: AnswerOp
     socket.destroy();
     return;
   }
-  const { status } = ANSWERS[code];
+  const status = options.status ?? ANSWERS[code].status;
   const body = answerText(code, options);
+  const { retryAfter }: AnswerRow = ANSWERS[code];
+  const refused = options.isForwarded === true ? REFUSED[code] : undefined;
   socket.end(
     `HTTP/1.1 ${status} ${REASON_PHRASES[status] ?? "Error"}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\n`
-    + `Cache-Control: no-store\r\nConnection: close\r\n${SLUICE_REQUEST_ID}: ${options.id}\r\n\r\n${body}`,
+    + `Cache-Control: no-store\r\nConnection: close\r\n${retryAfter === undefined ? "" : `Retry-After: ${retryAfter}\r\n`}`
+    + `${refused === undefined ? "" : `${SLUICE_REFUSED}: ${refused}\r\n`}${SLUICE_REQUEST_ID}: ${options.id}\r\n\r\n${body}`,
   );
+}
+
+/** Answers that tell the node that forwarded the request: it has not been touched, and may be sent again. */
+const REFUSED: Partial<Record<AnswerCode, string>> = {
+  NOT_PRIMARY: "not-primary", NO_ROLE: "no-role", NO_PRIMARY: "no-primary", HELD_FULL: "full", STOPPING: "stopping",
+};
+
+/** Gives a client time to read its answer, and to end its side, before the connection is cut. */
+export function linger(socket: Socket, lingerMs: number): void {
+  socket.on("error", () => socket.destroy());
+  socket.resume();
+  const timer = setTimeout(() => socket.destroy(), lingerMs);
+  socket.once("close", () => clearTimeout(timer));
 }
 
 function answerText(code: AnswerCode, options: AnswerOptions): string {
@@ -86,5 +108,6 @@ function answerText(code: AnswerCode, options: AnswerOptions): string {
 }
 
 const REASON_PHRASES: Readonly<Record<number, string>> = {
-  400: "Bad Request", 408: "Request Timeout", 413: "Payload Too Large", 431: "Request Header Fields Too Large", 501: "Not Implemented",
+  400: "Bad Request", 408: "Request Timeout", 413: "Payload Too Large", 417: "Expectation Failed", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
+  500: "Internal Server Error", 505: "HTTP Version Not Supported", 431: "Request Header Fields Too Large", 501: "Not Implemented",
 };

@@ -1,9 +1,10 @@
 /**
- * The body of a request on its way to the application: counted, timed, and read only as fast as the other side takes it.
+ * The body of a request on its way to the application: counted, timed, read only as fast as the other side takes it, and kept within bounds
+ * so that it can be sent again.
  *
- * Always holds: it ends without an error only when the client's message ended; a body that is too long, too slow or broken off destroys the stream,
- * so that the connection to the application is cut and never sees a body that looks complete. What the other side did not want is read and
- * thrown away within bounds, so that the client gets to see the answer.
+ * Always holds: a reader ends without an error only when the client's message ended; a body that is too long, too slow or broken off destroys its
+ * reader, so that the connection to the application is cut and never sees a body that looks complete. What is kept of all requests together
+ * stays below one bound. What the other side did not want is read and thrown away within bounds, so that the client gets to see the answer.
  */
 import type { IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
@@ -22,68 +23,198 @@ export class BodyError extends Error {
   }
 }
 
+/** Room for kept bodies, shared by all requests of the process. */
+export class Room {
+  #free: number;
+
+  constructor(bytes: number) {
+    this.#free = bytes;
+  }
+
+  take(bytes: number): boolean {
+    if (bytes > this.#free) return false;
+    this.#free -= bytes;
+    return true;
+  }
+
+  give(bytes: number): void {
+    this.#free += bytes;
+  }
+
+  get free(): number {
+    return this.#free;
+  }
+}
+
 export interface BodyOptions {
-  readonly limits: Pick<Limits, "bodyBytes" | "bodyIdleMs">;
+  readonly limits: Pick<Limits, "bodyBytes" | "bodyIdleMs" | "bodyPeriodBytes" | "keptBodyBytes">;
+  readonly room: Room;
   /** Called once, when the first byte is wanted: the moment for "100 Continue". */
   readonly onWanted: () => void;
 }
 
-export class RequestBody extends Readable {
+/** The body as the client sends it, once, and as often as it is sent on. */
+export class BodySource {
   readonly #request: IncomingMessage;
   readonly #options: BodyOptions;
+  #reader: BodyReader | undefined;
+  #kept: Buffer[] | undefined = [];
+  #keptBytes = 0;
   #bytes = 0;
-  #wanted = false;
-  #idle: NodeJS.Timeout | undefined;
+  #begun = false;
+  #ended = false;
+  #fault: BodyFault | undefined;
+  #period: NodeJS.Timeout | undefined;
+  #periodBytes = 0;
+  #wasPaused = false;
 
   constructor(request: IncomingMessage, options: BodyOptions) {
-    super({ highWaterMark: 64 << 10 });
     this.#request = request;
     this.#options = options;
   }
 
-  override _read(): void {
-    if (this.#wanted) {
-      this.#idle?.refresh();
+  /** Whether everything that was read is still here, so that it can be sent from the beginning. */
+  get atHand(): boolean {
+    return this.#kept !== undefined && this.#fault === undefined;
+  }
+
+  /** Whether the client's message has been read to its end. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** The body from its beginning; the reader before this one gets nothing more. */
+  open(): Readable {
+    this.#reader?.destroy();
+    this.#reader = new BodyReader(this);
+    return this.#reader;
+  }
+
+  /** Nothing will be sent again. */
+  release(): void {
+    this.#options.room.give(this.#keptBytes);
+    this.#keptBytes = 0;
+    this.#kept = undefined;
+  }
+
+  /** Nothing will be sent at all any more. */
+  close(): void {
+    this.release();
+    clearInterval(this.#period);
+    this.#reader?.destroy();
+    this.#request.off("data", this.#onData).off("end", this.#onEnd).off("close", this.#onClose);
+  }
+
+  /** The kept piece at `index`, for a reader that begins anew. */
+  pieceAt(index: number): Buffer | undefined {
+    return this.#kept?.[index];
+  }
+
+  /** A reader has everything that is kept and wants more. */
+  want(reader: BodyReader): void {
+    if (reader !== this.#reader) return;
+    if (this.#fault !== undefined) reader.destroy(new BodyError(this.#fault));
+    else if (this.#ended) reader.push(null);
+    else {
+      if (!this.#begun) this.#begin();
       this.#request.resume();
-      return;
     }
-    this.#wanted = true;
+  }
+
+  /** A reader is gone: what comes stays in the parser until there is another. */
+  left(reader: BodyReader): void {
+    if (reader !== this.#reader) return;
+    this.#reader = undefined;
+    this.#pause();
+  }
+
+  #begin(): void {
+    this.#begun = true;
     this.#options.onWanted();
-    this.#idle = setTimeout(() => this.#isIdle(), this.#options.limits.bodyIdleMs);
+    this.#period = setInterval(() => this.#judgePeriod(), this.#options.limits.bodyIdleMs);
     this.#request.on("data", this.#onData).on("end", this.#onEnd).on("close", this.#onClose).on("error", this.#onClose);
     if (this.#request.destroyed && !this.#request.readableEnded) this.#onClose();
   }
 
-  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    clearTimeout(this.#idle);
-    this.#request.off("data", this.#onData).off("end", this.#onEnd).off("close", this.#onClose);
-    this.#request.pause();
-    done(error);
-  }
-
   readonly #onData = (chunk: Buffer): void => {
+    const { limits } = this.#options;
     this.#bytes += chunk.length;
-    if (this.#bytes > this.#options.limits.bodyBytes) {
-      this.destroy(new BodyError("too-large"));
+    this.#periodBytes += chunk.length;
+    if (this.#bytes > limits.bodyBytes) {
+      this.#fail("too-large");
       return;
     }
-    this.#idle?.refresh();
-    if (!this.push(chunk)) this.#request.pause();
+    this.#keep(chunk);
+    if (this.#reader === undefined || !this.#reader.accept(chunk)) this.#pause();
   };
 
+  #keep(chunk: Buffer): void {
+    if (this.#kept === undefined) return;
+    if (this.#keptBytes + chunk.length > this.#options.limits.keptBodyBytes || !this.#options.room.take(chunk.length)) {
+      this.release();
+      return;
+    }
+    this.#keptBytes += chunk.length;
+    this.#kept.push(chunk);
+  }
+
   readonly #onEnd = (): void => {
-    clearTimeout(this.#idle);
-    this.push(null);
+    this.#ended = true;
+    clearInterval(this.#period);
+    this.#reader?.push(null);
   };
 
   readonly #onClose = (): void => {
-    if (!this.#request.readableEnded) this.destroy(new BodyError("client-gone"));
+    if (!this.#request.readableEnded) this.#fail("client-gone");
   };
 
-  #isIdle(): void {
+  #fail(fault: BodyFault): void {
+    this.#fault = fault;
+    clearInterval(this.#period);
+    this.release();
+    this.#reader?.destroy(new BodyError(fault));
+  }
+
+  #pause(): void {
+    this.#wasPaused = true;
+    this.#request.pause();
+  }
+
+  /** A body may be slow; one that brings next to nothing in a whole period is there to hold a connection open. */
+  #judgePeriod(): void {
     // While the other side does not take what is there, the client is not the slow one.
-    if (this.#request.isPaused()) this.#idle?.refresh();
-    else this.destroy(new BodyError("too-slow"));
+    if (!this.#wasPaused && !this.#request.isPaused() && this.#periodBytes < this.#options.limits.bodyPeriodBytes) this.#fail("too-slow");
+    this.#periodBytes = 0;
+    this.#wasPaused = this.#request.isPaused();
+  }
+}
+
+class BodyReader extends Readable {
+  readonly #source: BodySource;
+  #next = 0;
+
+  constructor(source: BodySource) {
+    super({ highWaterMark: 64 << 10 });
+    this.#source = source;
+  }
+
+  /** A piece that has just come, and has been kept if anything is. False: no more for now. */
+  accept(chunk: Buffer): boolean {
+    this.#next++;
+    return this.push(chunk);
+  }
+
+  override _read(): void {
+    for (let piece = this.#source.pieceAt(this.#next); piece !== undefined; piece = this.#source.pieceAt(this.#next)) {
+      this.#next++;
+      if (!this.push(piece)) return;
+    }
+    this.#source.want(this);
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.#source.left(this);
+    done(error);
   }
 }
 

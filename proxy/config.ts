@@ -5,8 +5,11 @@
  * reported by the name of its key.
  */
 import { AppError } from "../proto/errors.ts";
+import { clientsSetting, type ClientsSetting } from "./clients.ts";
+import { COOKIE_DEFAULTS, COOKIE_NAME_PATTERN, type CookieSettings } from "./cookie.ts";
 import { DEFAULT_LIMITS, LIMIT_ORDER, type Limits } from "./limits.ts";
 import type { MetricsSnapshot } from "./metrics.ts";
+import { FACT_VALUES } from "./decide.ts";
 import type { PathRule } from "./rules.ts";
 
 export const CONFIG_VARIABLE = "SLUICE_PROXY_CONFIG";
@@ -19,6 +22,14 @@ export interface ProxyConfig {
   /** Origin of the application, `http://host:port`. */
   readonly target: string;
   readonly maxLagMs: number;
+  /** How long requests are held while there is no primary, or nobody to answer. */
+  readonly holdMs: number;
+  readonly clients: ClientsSetting;
+  readonly cookie: CookieSettings;
+  /** How many proxies stand in front whose X-Forwarded-For, -Proto, -Host and Forwarded are believed. */
+  readonly trustedHops: number;
+  /** Share of requests that get a line in the log, 0 to 1. */
+  readonly accessLog: number;
   readonly rules: readonly PathRule[];
   /** Path of the engine's unix socket. */
   readonly engineSocket: string;
@@ -32,6 +43,8 @@ export type ProxyMessage =
   | { readonly type: "listening"; readonly address: string }
   | { readonly type: "fatal"; readonly message: string; readonly hint: string }
   | { readonly type: "metrics"; readonly metrics: MetricsSnapshot };
+
+const HOLD_MS_DEFAULT = 15_000;
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -51,6 +64,11 @@ export function parseConfig(text: string | undefined): ProxyConfig {
     advertise: fields["advertise"] === undefined ? undefined : string(fields, "advertise"),
     target: origin(string(fields, "target")),
     maxLagMs: count(fields, "maxLagMs"),
+    holdMs: fields["holdMs"] === undefined ? HOLD_MS_DEFAULT : count(fields, "holdMs"),
+    clients: clientsSetting(fields["clients"] === undefined ? "cookie" : string(fields, "clients")),
+    cookie: cookie(record(fields["cookie"] ?? {}, "cookie")),
+    trustedHops: fields["trustedHops"] === undefined ? 0 : count(fields, "trustedHops"),
+    accessLog: share(fields["accessLog"] ?? 0, "accessLog"),
     rules: rules(fields["rules"] ?? []),
     engineSocket: string(fields, "engineSocket"),
     node: { name: string(record(fields["node"], "node"), "name") },
@@ -98,10 +116,32 @@ function rules(value: unknown): PathRule[] {
   if (!Array.isArray(value)) throw invalid("rules is not a list");
   return value.map((item: unknown, index) => {
     const rule = record(item, `rules[${index}]`);
-    const to = rule["to"];
-    if (to !== "local" && to !== "primary") throw invalid(`rules[${index}].to is neither "local" nor "primary"`);
-    return { path: string(rule, "path"), to };
+    const to = oneOf(rule["to"] ?? "auto", ["auto", "local", "primary"], `rules[${index}].to`);
+    const consistency = oneOf(rule["consistency"] ?? "session", FACT_VALUES.consistency, `rules[${index}].consistency`);
+    const { databases, cookie: withCookie = true } = rule;
+    if (typeof withCookie !== "boolean") throw invalid(`rules[${index}].cookie is neither true nor false`);
+    if (databases !== undefined && !(Array.isArray(databases) && databases.every((name) => typeof name === "string"))) throw invalid(`rules[${index}].databases is not a list of texts`);
+    return { path: string(rule, "path"), to, consistency, cookie: withCookie, ...(databases === undefined ? {} : { databases: databases as string[] }) };
   });
+}
+
+function oneOf<const T extends string>(value: unknown, values: readonly T[], name: string): T {
+  if (!values.includes(value as T)) throw invalid(`${name} is none of ${values.join(", ")}`);
+  return value as T;
+}
+
+function share(value: unknown, name: string): number {
+  if (typeof value !== "number" || !(value >= 0 && value <= 1)) throw invalid(`${name} is not a number from 0 to 1`);
+  return value;
+}
+
+function cookie(fields: Fields): CookieSettings {
+  const { name = COOKIE_DEFAULTS.name, domain = "", secure = false } = fields;
+  if (typeof name !== "string" || !COOKIE_NAME_PATTERN.test(name)) throw invalid("cookie.name is not the name of a cookie");
+  if (typeof domain !== "string" || !/^[A-Za-z0-9.-]*$/.test(domain)) throw invalid("cookie.domain is not a domain");
+  if (typeof secure !== "boolean") throw invalid("cookie.secure is neither true nor false");
+  const sameSite = oneOf(fields["sameSite"] ?? COOKIE_DEFAULTS.sameSite, ["lax", "strict", "none"], "cookie.sameSite");
+  return { name, domain, secure, sameSite, maxAgeMs: fields["maxAgeMs"] === undefined ? COOKIE_DEFAULTS.maxAgeMs : count(fields, "maxAgeMs") };
 }
 
 function limits(fields: Fields): Limits {

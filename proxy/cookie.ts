@@ -1,5 +1,5 @@
 /**
- * The cookie `__txid`: which positions a client has to see.
+ * The cookie (`__txid` unless configured otherwise): which positions a client has to see.
  *
  * Value: `1` (version), then for each database `&name:epoch.txid`, the name percent-encoded, the numbers in hexadecimal. All of it are characters
  * that RFC 6265 allows in a cookie. Always holds: a forged or broken cookie reads as no cookie; an entry can make a read wait, never longer
@@ -8,8 +8,23 @@
 import type { Mark, Marks } from "./positions.ts";
 
 export const COOKIE_NAME = "__txid";
-/** Longer than any follower should lag; after that the cookie has done its work. */
-export const COOKIE_MAX_AGE_SECONDS = 300;
+
+/** How the cookie is set. */
+export interface CookieSettings {
+  readonly name: string;
+  /** Empty: only the host that set it. */
+  readonly domain: string;
+  readonly secure: boolean;
+  readonly sameSite: "lax" | "strict" | "none";
+  /** Longer than any follower should lag; after that the cookie has done its work. */
+  readonly maxAgeMs: number;
+}
+
+export const COOKIE_DEFAULTS: CookieSettings = { name: COOKIE_NAME, domain: "", secure: false, sameSite: "lax", maxAgeMs: 300_000 };
+/** What a cookie may be called: a token of RFC 9110, section 5.6.2. */
+export const COOKIE_NAME_PATTERN = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/;
+const SAME_SITE = { lax: "Lax", strict: "Strict", none: "None" } as const;
+
 /** Browsers keep 4 KiB a cookie, name and attributes included. */
 export const COOKIE_DATABASES_MAX = 32;
 export const COOKIE_BYTES_MAX = 3 << 10;
@@ -51,30 +66,38 @@ export function decodeCookie(value: string): Marks | undefined {
 }
 
 /** The whole `Set-Cookie` value. */
-export function setCookie(marks: Marks): string {
-  return `${COOKIE_NAME}=${encodeCookie(marks)}; Path=/; Max-Age=${COOKIE_MAX_AGE_SECONDS}; HttpOnly; SameSite=Lax`;
+export function setCookie(marks: Marks, { name, domain, secure, sameSite, maxAgeMs }: CookieSettings = COOKIE_DEFAULTS): string {
+  const attributes = `Path=/; Max-Age=${Math.ceil(maxAgeMs / 1_000)}; HttpOnly; SameSite=${SAME_SITE[sameSite]}`;
+  return `${name}=${encodeCookie(marks)}; ${attributes}${domain === "" ? "" : `; Domain=${domain}`}${secure ? "; Secure" : ""}`;
+}
+
+/** Reads back what {@link setCookie} made; undefined for another cookie. */
+export function readSetCookie(value: string, name: string = COOKIE_NAME): Marks | undefined {
+  if (!isNamed(value, name)) return undefined;
+  const end = value.indexOf(";");
+  return decodeCookie(value.slice(name.length + 1, end < 0 ? undefined : end).trim());
 }
 
 /** What the `Cookie` header says; undefined without the cookie. The first good one counts, since browsers send the most specific first. */
-export function readCookie(header: string | undefined): Marks | undefined {
-  if (header === undefined || !header.includes(COOKIE_NAME)) return undefined;
+export function readCookie(header: string | undefined, name: string = COOKIE_NAME): Marks | undefined {
+  if (header === undefined || !header.includes(name)) return undefined;
   for (const pair of header.split(";")) {
     const text = pair.trim();
-    if (!isOurs(text)) continue;
-    const marks = decodeCookie(text.slice(COOKIE_NAME.length + 1));
+    if (!isNamed(text, name)) continue;
+    const marks = decodeCookie(text.slice(name.length + 1));
     if (marks !== undefined) return marks;
   }
   return undefined;
 }
 
 /** The `Cookie` header without ours, for the application; undefined when nothing is left. Other pairs keep their bytes. */
-export function withoutCookie(header: string): string | undefined {
-  if (!header.includes(COOKIE_NAME)) return header;
-  const kept = header.split(";").filter((pair) => !isOurs(pair.trim()));
+export function withoutCookie(header: string, name: string = COOKIE_NAME): string | undefined {
+  if (!header.includes(name)) return header;
+  const kept = header.split(";").filter((pair) => !isNamed(pair.trim(), name));
   const text = kept.join(";").trimStart();
   return text === "" ? undefined : text;
 }
 
-function isOurs(pair: string): boolean {
-  return pair.startsWith(`${COOKIE_NAME}=`);
+function isNamed(pair: string, name: string): boolean {
+  return pair.length > name.length && pair.charCodeAt(name.length) === 61 && pair.startsWith(name);
 }

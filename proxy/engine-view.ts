@@ -5,6 +5,7 @@
  * the view lives. Nothing here throws because the engine is away: it restarts in under a second, and requests can wait that long.
  */
 import * as grpc from "@grpc/grpc-js";
+import { Coalesced } from "./coalesce.ts";
 import { AppError } from "../proto/errors.ts";
 import { CHANNEL_OPTIONS, ClusterService, type WirePosition } from "../proto/grpc.ts";
 import { NO_MARKS, reachedAll, recentFirst, type Mark, type Marks } from "./positions.ts";
@@ -39,6 +40,10 @@ export interface EngineView {
   positions(flush: boolean): Promise<Marks>;
   /** Resolves when the engine is there and every position is reached, or after `timeoutMs`. Never rejects. */
   wait(want: Marks, timeoutMs: number): Promise<WaitResult>;
+  /** Positions of the primary, which it named after this call; NODE_UNAVAILABLE when it does not answer in time. */
+  primaryPositions(): Promise<Marks>;
+  /** Resolves at the next change of the state, or after `timeoutMs`. */
+  changed(timeoutMs: number): Promise<void>;
   close(): void;
 }
 
@@ -48,7 +53,7 @@ interface WireWait { reached: boolean; positions: WirePosition[] }
 type Callback<T> = (error: grpc.ServiceError | null, value?: T) => void;
 interface ClusterClient extends grpc.Client {
   watch(request: object, metadata: grpc.Metadata): grpc.ClientReadableStream<WireState>;
-  getPositions(request: { flush: boolean }, options: grpc.CallOptions, done: Callback<{ positions: WirePosition[] }>): void;
+  getPositions(request: { flush: boolean; primary: boolean }, options: grpc.CallOptions, done: Callback<{ positions: WirePosition[] }>): void;
   wait(request: { positions: WirePosition[]; timeoutMs: number }, options: grpc.CallOptions, done: Callback<WireWait>): void;
 }
 
@@ -82,9 +87,8 @@ class Connection implements EngineView {
   #retryMs = RETRY_MS_MIN;
   #closed = false;
   readonly #listeners = new Set<() => void>();
-  /** Flushes in flight and waiting; see {@link positions}. */
-  #flushing: Promise<Marks> | undefined;
-  #flushNext: Promise<Marks> | undefined;
+  readonly #flushes = new Coalesced(() => this.#ask({ flush: true, primary: false }));
+  readonly #strong = new Coalesced(() => this.#ask({ flush: false, primary: true }));
 
   constructor(options: EngineViewOptions) {
     this.#options = options;
@@ -98,17 +102,12 @@ class Connection implements EngineView {
     return this.#state;
   }
 
-  /**
-   * One flush answers every request that was waiting when it began; those that come while it runs share the next one, because theirs may
-   * have been committed after it looked.
-   */
   positions(flush: boolean): Promise<Marks> {
-    if (!flush) return this.#ask(false);
-    if (this.#flushing === undefined) return (this.#flushing = this.#ask(true).finally(() => (this.#flushing = undefined)));
-    return (this.#flushNext ??= this.#flushing.then(ignore, ignore).then(() => {
-      this.#flushNext = undefined;
-      return this.positions(true);
-    }));
+    return flush ? this.#flushes.call() : this.#ask({ flush: false, primary: false });
+  }
+
+  primaryPositions(): Promise<Marks> {
+    return this.#strong.call();
   }
 
   async wait(want: Marks, timeoutMs: number): Promise<WaitResult> {
@@ -119,7 +118,7 @@ class Connection implements EngineView {
       const leftMs = Math.ceil(deadline - performance.now());
       if (leftMs <= 0 || this.#closed) return { reached: false, positions: state?.positions ?? NO_MARKS };
       if (state === undefined) {
-        await this.#changed(leftMs);
+        await this.changed(leftMs);
         continue;
       }
       try {
@@ -127,7 +126,7 @@ class Connection implements EngineView {
         return { reached: answer.reached, positions: marksOf(state.positions, answer.positions) };
       } catch {
         // The engine went away while it was asked; the watch notices too, and the loop goes on with what it says.
-        await this.#changed(Math.min(leftMs, RETRY_MS_MAX));
+        await this.changed(Math.min(leftMs, RETRY_MS_MAX));
       }
     }
   }
@@ -169,8 +168,7 @@ class Connection implements EngineView {
     for (const listener of [...this.#listeners]) listener();
   }
 
-  /** Resolves at the next change of state, or after `ms`. */
-  #changed(ms: number): Promise<void> {
+  changed(ms: number): Promise<void> {
     return new Promise((resolve) => {
       const done = (): void => {
         clearTimeout(timer);
@@ -182,14 +180,16 @@ class Connection implements EngineView {
     });
   }
 
-  #ask(flush: boolean): Promise<Marks> {
+  #ask(request: { flush: boolean; primary: boolean }): Promise<Marks> {
     const { promise, resolve, reject } = Promise.withResolvers<Marks>();
-    this.#client.getPositions({ flush }, { deadline: Date.now() + this.#options.timeoutMs + GRACE_MS }, (error, answer) => {
+    this.#client.getPositions(request, { deadline: Date.now() + this.#options.timeoutMs + GRACE_MS }, (error, answer) => {
       if (error !== null || answer === undefined) {
         reject(new AppError("NODE_UNAVAILABLE", ["the engine", error?.details ?? "it gave no answer"], { cause: error }));
         return;
       }
       const marks = marksOf(this.#state?.positions ?? NO_MARKS, answer.positions);
+      // The primary's positions are not this node's.
+      if (request.primary) return resolve(marks);
       // Newer than what the stream said: reads that bring this position back find it reached at once.
       if (this.#state !== undefined && reachedAll(marks, this.#state.positions)) this.#state = { ...this.#state, positions: marks };
       resolve(marks);
@@ -207,8 +207,6 @@ class Connection implements EngineView {
     return promise;
   }
 }
-
-function ignore(): void {}
 
 function marksOf(previous: Marks, positions: readonly WirePosition[]): Marks {
   return recentFirst(previous, positions.map(({ database, epoch, txid }): [string, Mark] => [database, { epoch, txid }]));

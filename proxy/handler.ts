@@ -1,24 +1,33 @@
 /**
  * What happens to one request, from its head to the choice of who answers it.
  *
- * The order: check the head, find the path rule, read the cookie, decide, perhaps wait and decide again, then relay or refuse. Always holds: all
- * deciding is in check.ts, rules.ts and decide.ts; this file gathers the facts and does what comes out. A request waits at most `maxLag`
- * in sum.
+ * The order: check the head, find the path rule, read what the client has to see, decide, perhaps wait or hold and decide again, then relay or
+ * refuse; a relay that failed before a response began, and may be sent again, comes back to the decision. Always holds: all deciding is in
+ * check.ts, rules.ts and decide.ts; this file gathers the facts and does what comes out. A request waits at most `maxLag` and is held at most
+ * `hold`, each in sum; one that may have been acted on is sent again only if its method is idempotent.
  */
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
-import { answer, type AnswerCode, type AnswerOptions } from "./answer.ts";
-import { checkRequest, type CheckedRequest, type Fault } from "./check.ts";
+import { writeAccess } from "./access-log.ts";
+import { answer, answerSocket, linger, type AnswerCode, type AnswerOptions } from "./answer.ts";
+import { BodySource, Room } from "./body.ts";
+import { checkRequest, type Fault } from "./check.ts";
+import { Clients } from "./clients.ts";
 import type { ProxyConfig } from "./config.ts";
-import { readCookie, setCookie } from "./cookie.ts";
-import { decide, methodClass, needsPrimary, type Facts, type Reason } from "./decide.ts";
+import { readCookie } from "./cookie.ts";
+import { decide, FACT_VALUES, needsPrimary, type Facts, type Reason } from "./decide.ts";
 import type { EngineView, NodeView } from "./engine-view.ts";
-import { formatHop, readHop, readRequestId, requestFields, SLUICE_HOP, SLUICE_NODE, SLUICE_REQUEST_ID, SLUICE_TXID } from "./headers.ts";
+import { factsOf, isGone, isHoldLeft, newExchange, type Exchange, type Expectation } from "./exchange.ts";
+import { formatHop, originalAddress, rawField, readHop, readRequestId, requestFields, SLUICE_CONSISTENCY, SLUICE_HOP, SLUICE_REFUSED, SLUICE_REPLAY, SLUICE_REQUEST_ID } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
-import { formatMarks, NO_MARKS, reachedAll, type Marks } from "./positions.ts";
-import { relay } from "./relay.ts";
+import { NO_MARKS, type Marks } from "./positions.ts";
+import { answerFor, relay, type AddedFields, type Failure, type RawFields, type RelayTask } from "./relay.ts";
 import { ruleMatcher, type RuleMatcher } from "./rules.ts";
+import { Stamps } from "./stamps.ts";
+import { openTunnel, type TunnelTask } from "./tunnel.ts";
 import type { Upstreams } from "./upstreams.ts";
 
 export interface HandlerParts {
@@ -29,47 +38,45 @@ export interface HandlerParts {
   readonly log: Logger;
 }
 
-/** What the client's Expect field says. */
-export type Expectation = "nothing" | "continue" | "unknown";
-
-/** A request that passed the checks, and what has been found out about it. */
-interface Exchange {
-  readonly id: string;
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  readonly expectsContinue: boolean;
-  readonly startedMs: number;
-  checked: CheckedRequest;
-  rule: Facts["rule"];
-  hop: { readonly node: string; readonly epoch: number } | undefined;
-  /** What the cookie asks for. */
-  want: Marks | undefined;
-  /** Set when a wait ended well, to the positions at that moment. */
-  reachedAt: Marks | undefined;
-  patience: Facts["patience"];
-  waitedMs: number;
-  decision: "invalid" | "local" | "forward" | "refuse";
-  reason: Reason | Fault | "size" | "path" | "expectation" | undefined;
-  upstreamError: string | undefined;
-}
-
-const NO_REQUEST: CheckedRequest = { target: "", host: undefined, body: { kind: "none" } };
 const STATUS_OF_FAULT: Partial<Record<Fault, number>> = { version: 505, fields: 431 };
+const HOP_FIELD = SLUICE_HOP.toLowerCase();
+const REQUEST_ID_FIELD = SLUICE_REQUEST_ID.toLowerCase();
+const CONSISTENCY_FIELD = SLUICE_CONSISTENCY.toLowerCase();
+const REFUSED_FIELD = SLUICE_REFUSED.toLowerCase();
+const REPLAY_FIELD = SLUICE_REPLAY.toLowerCase();
+
+/** Pauses between attempts: the first repeats at once, since an idle connection that has gone says nothing about the next one. */
+const PAUSES_MS = [0, 25, 50, 100, 200];
+/** How often a request is sent again that may have been acted on; once if the connection was new, because then it may be its doing. */
+const REPEATS_MAX = 3;
+const REPEATS_NEW_MAX = 1;
+/** How long to wait before the primary is asked again after it gave no answer. */
+const ASK_AGAIN_MS = 50;
 
 export class Handler {
   readonly #parts: HandlerParts;
   readonly #ruleOf: RuleMatcher;
-  readonly #nodeName: string;
+  readonly #clients: Clients;
+  readonly #stamps: Stamps;
+  readonly #room: Room;
   readonly #idPrefix = randomBytes(6).toString("hex");
   #idNext = 0;
   #stopping = false;
-  /** The text of the positions that were asked for last: the same for thousands of reads. */
-  #shown: { marks: Marks; text: string } = { marks: NO_MARKS, text: "" };
+  /** Upgraded connections that are open. */
+  readonly #tunnels = new Set<Socket>();
+  /** These, and those that wait for their handshake or their end: Node's server knows none of them any more. */
+  readonly #detached = new Set<Socket>();
+  /** When the application stopped accepting connections. */
+  #targetDownMs: number | undefined;
 
   constructor(parts: HandlerParts) {
     this.#parts = parts;
-    this.#ruleOf = ruleMatcher(parts.config.rules);
-    this.#nodeName = encodeURIComponent(parts.config.node.name);
+    const { config, view, metrics, log, upstreams } = parts;
+    this.#ruleOf = ruleMatcher(config.rules);
+    this.#clients = new Clients(config.clients, { count: config.limits.clients, ageMs: config.cookie.maxAgeMs });
+    this.#stamps = new Stamps({ view, clients: this.#clients, metrics, log, cookie: config.cookie, nodeName: config.node.name });
+    this.#room = new Room(config.limits.keptBytes);
+    metrics.gauges = () => ({ clients: this.#clients.count, pool: upstreams.counts() });
   }
 
   /** Client connections end with their running response from now on. */
@@ -83,16 +90,41 @@ export class Handler {
 
   /** Takes over a request from Node's server. */
   handle(request: IncomingMessage, response: ServerResponse, expects: Expectation): void {
-    const hop = readHop(request.headers[SLUICE_HOP.toLowerCase()]);
-    const exchange: Exchange = {
-      id: (hop === undefined ? undefined : readRequestId(request.headers[SLUICE_REQUEST_ID.toLowerCase()])) ?? this.nextId(),
-      request, response, expectsContinue: expects === "continue", startedMs: performance.now(), checked: NO_REQUEST, rule: "none", hop, want: undefined, reachedAt: undefined,
-      patience: this.#parts.config.maxLagMs > 0 ? "left" : "spent", waitedMs: 0, decision: "invalid", reason: undefined, upstreamError: undefined,
-    };
+    const exchange = this.#newExchange(request, response, expects);
     this.#parts.metrics.active++;
-    response.once("close", () => this.#closed(exchange));
+    response.once("close", () => this.#closed(exchange, response.headersSent ? response.statusCode : 0));
+    response.on("error", ignore);
     if (expects === "unknown") this.#invalid(exchange, "expectation", "EXPECTATION", { close: true });
-    else if (this.#check(exchange)) void this.#proceed(exchange);
+    else if (this.#check(exchange)) this.#step(exchange);
+  }
+
+  /** Takes over an upgrade, whose connection Node's server has let go. */
+  upgrade(request: IncomingMessage, socket: Socket, early: Buffer): void {
+    const exchange = this.#newExchange(request, undefined, "nothing");
+    exchange.early = early;
+    this.#parts.metrics.active++;
+    socket.on("error", () => socket.destroy());
+    this.#detached.add(socket);
+    socket.once("close", () => {
+      this.#detached.delete(socket);
+      if (this.#tunnels.delete(socket)) this.#parts.metrics.tunnels--;
+      else this.#closed(exchange, 0);
+    });
+    if (this.#check(exchange)) this.#step(exchange);
+  }
+
+  /** Ends upgraded connections, which do not end by themselves: with their last bytes, or at once. */
+  endTunnels(now: boolean): void {
+    for (const socket of now ? this.#detached : this.#tunnels) {
+      if (now) socket.destroy();
+      else socket.destroySoon();
+    }
+  }
+
+  #newExchange(request: IncomingMessage, response: ServerResponse | undefined, expects: Expectation): Exchange {
+    const hop = readHop(request.headers[HOP_FIELD]);
+    const id = (hop === undefined ? undefined : readRequestId(request.headers[REQUEST_ID_FIELD])) ?? this.nextId();
+    return newExchange(id, request, response, expects, hop);
   }
 
   /** Whether the request may go on; when not, it has been answered. */
@@ -107,7 +139,7 @@ export class Handler {
     }
     if (checked.target === "*") {
       // A question about this server as a whole (RFC 9110, section 9.3.7): nothing for the application.
-      response.writeHead(204, [SLUICE_REQUEST_ID, exchange.id]).end();
+      response?.writeHead(204, [SLUICE_REQUEST_ID, exchange.id]).end();
       return false;
     }
     if (checked.body.kind === "length" && checked.body.bytes > limits.bodyBytes) {
@@ -115,149 +147,254 @@ export class Handler {
       return false;
     }
     const rule = this.#ruleOf(checked.target);
-    if (rule === "ambiguous") {
+    if (rule === undefined) {
       this.#invalid(exchange, "path", "AMBIGUOUS_PATH", {});
+      return false;
+    }
+    const asked = request.headers[CONSISTENCY_FIELD];
+    if (asked !== undefined && !(FACT_VALUES.consistency as readonly unknown[]).includes(asked)) {
+      this.#invalid(exchange, "consistency", "CONSISTENCY", {});
       return false;
     }
     exchange.checked = checked;
     exchange.rule = rule;
-    exchange.want = readCookie(request.headers.cookie);
+    exchange.consistency = asked === undefined ? rule.consistency : (asked as Facts["consistency"]);
+    exchange.want = this.#wanted(exchange);
+    if (checked.body.kind === "chunked" || (checked.body.kind === "length" && checked.body.bytes > 0)) {
+      exchange.body = new BodySource(request, { limits, room: this.#room, onWanted: () => exchange.expectsContinue && response?.writeContinue() });
+    }
     return true;
   }
 
-  async #proceed(exchange: Exchange): Promise<void> {
+  /** What the client has to see: its cookie says it, else the table of clients. */
+  #wanted(exchange: Exchange): Marks | undefined {
+    const { request, rule } = exchange;
+    const { config } = this.#parts;
+    if (!this.#clients.cookies || !rule.cookie) return undefined;
+    exchange.clientKey = this.#clients.keyOf(request.headers, () => this.#clientOf(request));
+    const marks = readCookie(request.headers.cookie, config.cookie.name) ?? this.#clients.wanted(exchange.clientKey);
+    return marks === undefined ? undefined : counted(marks, rule.counts);
+  }
+
+  #clientOf(request: IncomingMessage): string {
+    return originalAddress(request.headers["x-forwarded-for"] as string | undefined, connectionAddress(request), this.#parts.config.trustedHops);
+  }
+
+  /** One decision, and what follows from it. */
+  #step(exchange: Exchange): void {
+    if (isGone(exchange)) return;
     try {
-      for (;;) {
-        const state = this.#parts.view.state();
-        const facts = this.#facts(exchange, state);
-        const { action, reason } = decide(facts);
-        exchange.reason = reason;
-        if (action === "wait") {
-          await this.#wait(exchange, facts);
-          if (exchange.response.destroyed) return;
-          continue;
-        }
-        exchange.decision = action;
-        if (action === "local") this.#local(exchange, facts, state);
-        else if (action === "forward") this.#forward(exchange, state);
-        else this.#refuse(exchange, reason);
-        return;
+      const state = this.#parts.view.state();
+      const facts = factsOf(exchange, state, this.#parts.config.node.name, this.#parts.config);
+      const { action, reason } = decide(facts);
+      exchange.reason = reason;
+      switch (action) {
+        case "local": this.#local(exchange, facts, state); break;
+        case "forward": this.#forward(exchange, facts, state); break;
+        case "wait": this.#later(exchange, this.#wait(exchange, facts)); break;
+        case "hold": this.#later(exchange, this.#hold(exchange, reason, (leftMs) => this.#parts.view.changed(leftMs))); break;
+        case "refuse": this.#refuse(exchange, reason); break;
       }
     } catch (error) {
-      this.#parts.log.error({ err: error, id: exchange.id }, "request handling failed");
-      this.#answer(exchange, "INTERNAL", {});
+      this.#fail(exchange, error);
     }
   }
 
-  #facts(exchange: Exchange, state: NodeView | undefined): Facts {
-    const { hop, want } = exchange;
-    // The sender has seen a newer lease than this node: whatever this node thinks, it is not the primary any more.
-    const outdated = state?.role === "primary" && hop !== undefined && hop.epoch > state.epoch;
-    const role = state === undefined ? "unknown" : state.role === "primary" && !outdated ? "primary" : "follower";
-    const reached = want === undefined || exchange.reachedAt !== undefined || (state !== undefined && reachedAll(state.positions, want));
-    const other = state?.primary;
-    return {
-      rule: exchange.rule,
-      method: methodClass(exchange.request.method ?? ""),
-      role,
-      position: reached ? "reached" : "behind",
-      primary: !outdated && other !== undefined && other.proxy !== "" && other.name !== this.#parts.config.node.name ? "known" : "unknown",
-      hop: hop === undefined ? "direct" : "forwarded",
-      patience: exchange.patience,
-    };
+  #later(exchange: Exchange, work: Promise<void>): void {
+    work.then(() => this.#step(exchange), (error: unknown) => this.#fail(exchange, error));
+  }
+
+  #fail(exchange: Exchange, error: unknown): void {
+    this.#parts.log.error({ err: error, id: exchange.id }, "request handling failed");
+    this.#answer(exchange, "INTERNAL", {});
   }
 
   async #wait(exchange: Exchange, facts: Facts): Promise<void> {
     const { view, metrics, config } = this.#parts;
-    metrics.waitStarted();
     const begun = performance.now();
-    // What goes to the primary only has to know where that is; a read wants its positions as well.
-    const want = needsPrimary(facts) ? NO_MARKS : (exchange.want ?? NO_MARKS);
-    const result = await view.wait(want, Math.max(0, config.maxLagMs - exchange.waitedMs));
-    exchange.waitedMs += performance.now() - begun;
-    metrics.waitEnded(result.reached, performance.now() - begun);
-    if (result.reached && !needsPrimary(facts)) exchange.reachedAt = result.positions;
-    if (!result.reached || exchange.waitedMs >= config.maxLagMs) exchange.patience = "spent";
+    const leftMs = (): number => Math.max(0, config.maxLagMs - exchange.waitedMs - (performance.now() - begun));
+    metrics.waitStarted(facts.role === "unknown" ? "no-role" : exchange.consistency === "strong" ? "strong" : "behind");
+    let isReached = false;
+    if (exchange.consistency === "strong" && !exchange.asked) await this.#askPrimary(exchange, leftMs());
+    if (exchange.consistency !== "strong" || exchange.asked) {
+      const result = await view.wait(exchange.want ?? NO_MARKS, leftMs());
+      isReached = result.reached;
+      if (isReached) exchange.reachedAt = result.positions;
+    }
+    const tookMs = performance.now() - begun;
+    exchange.waitedMs += tookMs;
+    metrics.waitEnded(isReached, tookMs);
+  }
+
+  /** Asks the primary where it is; what it says is what this read has to see. */
+  async #askPrimary(exchange: Exchange, leftMs: number): Promise<void> {
+    const { view } = this.#parts;
+    const timer = new AbortController();
+    try {
+      const marks = await Promise.race([view.primaryPositions(), sleep(leftMs, undefined, { signal: timer.signal })]);
+      if (marks === undefined) return;
+      exchange.want = counted(marks, exchange.rule.counts);
+      exchange.asked = true;
+    } catch {
+      // It may be changing; the time for waiting goes on running.
+      await sleep(Math.min(leftMs, ASK_AGAIN_MS));
+    } finally {
+      timer.abort();
+    }
+  }
+
+  /** Holds the request until `pause` is over, within the bounds of holding. */
+  async #hold(exchange: Exchange, reason: string, pause: (leftMs: number) => Promise<unknown>): Promise<void> {
+    const { metrics, config } = this.#parts;
+    if (metrics.heldNow >= config.limits.heldRequests) {
+      exchange.heldFull = true;
+      return;
+    }
+    const begun = performance.now();
+    const isFirst = exchange.holdUntilMs === 0;
+    if (isFirst) exchange.holdUntilMs = begun + config.holdMs;
+    metrics.held(reason, isFirst);
+    await pause(Math.max(1, Math.ceil(exchange.holdUntilMs - begun)));
+    exchange.heldMs += performance.now() - begun;
+    metrics.released(!isHoldLeft(exchange, config));
   }
 
   #local(exchange: Exchange, facts: Facts, state: NodeView | undefined): void {
     const positions = exchange.reachedAt ?? state?.positions;
-    const mayHaveWritten = facts.role === "primary" && (facts.method === "write" || facts.rule === "primary");
-    const mend = facts.role === "primary" && facts.position === "behind";
-    this.#relay(exchange, "application", () => {
-      if (mayHaveWritten) return this.#afterWrite(exchange);
-      if (mend) return this.#mendCookie(exchange);
-      return this.#shownFields(exchange, positions);
+    const mayHaveWritten = facts.role === "primary" && needsPrimary(facts);
+    const isToMend = facts.role === "primary" && exchange.consistency !== "strong" && facts.position === "behind";
+    // Only a follower's application can hand a request over, and only to another node.
+    const mayReplay = facts.role !== "primary" && !needsPrimary(facts);
+    exchange.decision = "local";
+    exchange.node = this.#parts.config.node.name;
+    this.#relay(exchange, "application", this.#parts.config.target, this.#parts.upstreams.application, "", (raw) => {
+      if (mayReplay && rawField(raw, REPLAY_FIELD)?.toLowerCase() === "primary") return "replay";
+      return "pass";
+    }, () => {
+      if (mayHaveWritten) return this.#stamps.written(exchange);
+      if (isToMend) return this.#stamps.mended(exchange);
+      return this.#stamps.read(exchange, positions);
     });
   }
 
-  #forward(exchange: Exchange, state: NodeView | undefined): void {
+  #forward(exchange: Exchange, facts: Facts, state: NodeView | undefined): void {
     const dispatcher = this.#parts.upstreams.peer(state?.primary?.proxy ?? "");
-    if (dispatcher === undefined) this.#refuse(exchange, "no-primary");
-    else this.#relay(exchange, "peer", () => [SLUICE_REQUEST_ID, exchange.id], dispatcher, state);
+    if (dispatcher === undefined) {
+      this.#refuse(exchange, "no-primary");
+      return;
+    }
+    exchange.decision = "forward";
+    exchange.node = state?.primary?.name;
+    const hop = formatHop(this.#parts.config.node.name, state?.epoch ?? 0, facts.rule === "primary");
+    this.#relay(exchange, "peer", state!.primary!.proxy, dispatcher, hop, (raw) => (rawField(raw, REFUSED_FIELD) === undefined ? "pass" : "refused"), (raw) => this.#stamps.forwarded(exchange, raw));
   }
 
-  #relay(exchange: Exchange, to: "application" | "peer", added: () => readonly string[] | Promise<readonly string[]>, dispatcher = this.#parts.upstreams.application, state?: NodeView): void {
-    const { request, response, id, checked, expectsContinue } = exchange;
+  #relay(
+    exchange: Exchange, to: "application" | "peer", origin: string, dispatcher: RelayTask["dispatcher"], hop: string,
+    judge: (raw: RawFields) => "pass" | "replay" | "refused", added: (raw: RawFields) => AddedFields | Promise<AddedFields>,
+  ): void {
+    const { request, response, id, checked, expectsContinue, body } = exchange;
     const { config, metrics, log } = this.#parts;
+    exchange.sentMs = performance.now();
+    const onHead = (_status: number, raw: RawFields): "pass" | "drop" => {
+      exchange.headMs = performance.now();
+      if (to === "application") this.#targetDownMs = undefined;
+      const verdict = judge(raw);
+      return verdict === "pass" || !this.#handedBack(exchange, verdict) ? "pass" : "drop";
+    };
+    const onFailure = (failure: Failure): boolean => this.#onFailure(exchange, to, failure);
+    const onUpstreamError = (code: string, error: Error): void => {
+      exchange.upstreamError = code;
+      metrics.upstreamError(code);
+      log.warn({ id, to, code, method: request.method, url: checked.target, reason: error.message }, to === "peer" ? "the primary failed" : "the application failed");
+    };
+    const fields = requestFields(request.rawHeaders, {
+      to, requestId: id, httpVersion: request.httpVersion, clientAddress: connectionAddress(request), hop, cookieName: config.cookie.name,
+      // The node that forwarded it stands in the list as well.
+      trustedHops: config.trustedHops + (exchange.hop === undefined ? 0 : 1),
+    });
+    if (response === undefined) {
+      this.#tunnel(exchange, { target: checked.target, origin: new URL(origin), from: to, fields, limits: config.limits, onHead, added, onFailure, onRefused: (error) => {
+        onUpstreamError((error as NodeJS.ErrnoException).code ?? error.name, error);
+        this.#answer(exchange, answerFor(error, to), {});
+      } });
+      return;
+    }
     relay({
-      request, response, id, checked, dispatcher, from: to, expectsContinue, added, limits: config.limits,
-      fields: requestFields(request.rawHeaders, {
-        to, requestId: id, httpVersion: request.httpVersion, clientAddress: clientAddress(request), hop: formatHop(config.node.name, state?.epoch ?? 0),
-      }),
-      closing: () => this.#stopping,
-      onRetry: () => void metrics.retries++,
-      onUpstreamError: (code, error) => {
-        exchange.upstreamError = code;
-        metrics.upstreamError(code);
-        log.warn({ id, to, code, method: request.method, url: checked.target, reason: error.message }, to === "peer" ? "the primary failed" : "the application failed");
+      request, response, id, target: checked.target, body, dispatcher, from: to, expectsContinue, added, limits: config.limits,
+      fields, closing: () => this.#stopping, onHead, onFailure, onUpstreamError,
+    });
+  }
+
+  #tunnel(exchange: Exchange, task: Omit<TunnelTask, "socket" | "early" | "onOpen">): void {
+    const { socket } = exchange.request;
+    openTunnel({
+      ...task, socket, early: exchange.early!,
+      onOpen: () => {
+        exchange.headMs = performance.now();
+        if (task.from === "application") this.#targetDownMs = undefined;
+        this.#tunnels.add(socket);
+        this.#parts.metrics.tunnels++;
+        this.#closed(exchange, 101);
       },
     });
+  }
+
+  /** Whether a response that says "not here" is dropped, and the request decided about again. */
+  #handedBack(exchange: Exchange, verdict: "replay" | "refused"): boolean {
+    const { metrics } = this.#parts;
+    const isAtHand = exchange.body?.atHand ?? true;
+    if (verdict === "replay") {
+      metrics.replays++;
+      exchange.replayed = true;
+      if (isAtHand) setImmediate(() => this.#step(exchange));
+      else setImmediate(() => this.#answer(exchange, "REPLAY_LARGE", {}));
+      return true;
+    }
+    // The client gets the other node's sentence when there is no patience left.
+    if (!isAtHand || !isHoldLeft(exchange, this.#parts.config)) return false;
+    metrics.resent("refused");
+    this.#again(exchange, "not-primary");
+    return true;
+  }
+
+  /** Whether a failed attempt is followed by another one. */
+  #onFailure(exchange: Exchange, to: "application" | "peer", { kind, code, wasNew }: Failure): boolean {
+    const { metrics, config } = this.#parts;
+    if (exchange.body !== undefined && !exchange.body.atHand) return false;
+    if (kind === "unsent") {
+      if (!isHoldLeft(exchange, config) || (to === "application" && !this.#isTargetRestarting())) return false;
+    } else {
+      if (kind !== "broke" || !IDEMPOTENT.has(exchange.request.method ?? "") || exchange.resends >= (wasNew ? REPEATS_NEW_MAX : REPEATS_MAX)) return false;
+      exchange.resends++;
+    }
+    exchange.upstreamError = code;
+    metrics.resent(kind === "unsent" ? "unsent" : "idempotent");
+    if (kind === "broke" && exchange.failures === 0) {
+      exchange.failures++;
+      setImmediate(() => this.#step(exchange));
+    } else this.#again(exchange, to === "peer" ? "primary-down" : "target-down");
+    return true;
+  }
+
+  /** An application that has been away for long is not coming back in a moment. */
+  #isTargetRestarting(): boolean {
+    const now = performance.now();
+    this.#targetDownMs ??= now;
+    return now - this.#targetDownMs < this.#parts.config.limits.targetRestartMs;
+  }
+
+  /** Decides again after a pause that grows with the failures. */
+  #again(exchange: Exchange, reason: string): void {
+    const pauseMs = PAUSES_MS[Math.min(++exchange.failures, PAUSES_MS.length - 1)]!;
+    this.#later(exchange, this.#hold(exchange, reason, (leftMs) => sleep(Math.min(pauseMs, leftMs))));
   }
 
   #refuse(exchange: Exchange, reason: Reason): void {
     exchange.decision = "refuse";
     exchange.reason = reason;
-    this.#answer(exchange, reason === "not-primary" ? "NOT_PRIMARY" : reason === "no-role" ? "NO_ROLE" : "NO_PRIMARY", {});
-  }
-
-  /**
-   * The positions once the head of a response is there cover everything the application committed before it answered. What it commits
-   * while its response streams on is not covered.
-   */
-  async #afterWrite(exchange: Exchange): Promise<readonly string[]> {
-    try {
-      const positions = await this.#parts.view.positions(true);
-      return [...this.#shownFields(exchange, positions), "Set-Cookie", setCookie(positions)];
-    } catch (error) {
-      // The write has happened and its response must arrive; the client merely loses the promise to read its own write elsewhere.
-      this.#parts.log.warn({ id: exchange.id, reason: (error as Error).message }, "no position for a write");
-      return this.#shownFields(exchange, undefined);
-    }
-  }
-
-  /** On the primary, a cookie that names what does not exist would make followers wait for nothing: it is replaced. */
-  async #mendCookie(exchange: Exchange): Promise<readonly string[]> {
-    const { view, metrics, log } = this.#parts;
-    try {
-      const positions = await view.positions(true);
-      const fields = this.#shownFields(exchange, positions);
-      if (reachedAll(positions, exchange.want ?? NO_MARKS)) return fields;
-      metrics.cookiesMended++;
-      return [...fields, "Set-Cookie", setCookie(positions)];
-    } catch (error) {
-      log.warn({ id: exchange.id, reason: (error as Error).message }, "no position for a read");
-      return this.#shownFields(exchange, undefined);
-    }
-  }
-
-  /** Fields of every response of this node's application. The positions are a lower bound of what it can have read. */
-  #shownFields(exchange: Exchange, positions: Marks | undefined): string[] {
-    const fields = [SLUICE_NODE, this.#nodeName, SLUICE_REQUEST_ID, exchange.id];
-    if (positions === undefined || positions.size === 0) return fields;
-    if (this.#shown.marks !== positions) this.#shown = { marks: positions, text: formatMarks(positions) };
-    fields.push(SLUICE_TXID, this.#shown.text);
-    return fields;
+    const code = exchange.heldFull ? "HELD_FULL" : reason === "not-primary" ? "NOT_PRIMARY" : reason === "no-role" ? "NO_ROLE" : "NO_PRIMARY";
+    this.#answer(exchange, code, {});
   }
 
   #invalid(exchange: Exchange, reason: NonNullable<Exchange["reason"]>, code: AnswerCode, options: Partial<AnswerOptions>): void {
@@ -267,28 +404,38 @@ export class Handler {
   }
 
   #answer(exchange: Exchange, code: AnswerCode, options: Partial<AnswerOptions>): void {
-    const { request, response, id, expectsContinue } = exchange;
-    answer(request, response, this.#parts.config.limits, code, { close: expectsContinue || this.#stopping, ...options, id });
+    const { request, response, id, expectsContinue, body } = exchange;
+    body?.close();
+    const isForwarded = exchange.hop !== undefined;
+    if (response === undefined) {
+      answerSocket(request.socket, code, { ...options, id, isForwarded });
+      linger(request.socket, this.#parts.config.limits.lingerMs);
+    } else answer(request, response, this.#parts.config.limits, code, { close: expectsContinue || this.#stopping, ...options, id, isForwarded });
   }
 
-  #closed(exchange: Exchange): void {
-    const { request, response, decision, reason, id } = exchange;
-    const { metrics, log } = this.#parts;
+  #closed(exchange: Exchange, status: number): void {
+    const { decision, headMs, startedMs } = exchange;
+    const { metrics, log, config } = this.#parts;
+    exchange.body?.close();
     metrics.active--;
-    const status = response.headersSent ? response.statusCode : 0;
-    metrics.request(decision, status);
-    if (log.isLevelEnabled("debug")) {
-      log.debug({
-        id, method: request.method, url: request.url, status, decision, reason, complete: response.writableFinished, client: clientAddress(request),
-        ms: Math.round((performance.now() - exchange.startedMs) * 10) / 10, waitedMs: Math.round(exchange.waitedMs), upstreamError: exchange.upstreamError,
-        from: exchange.hop?.node,
-      }, "request");
-    }
+    const isRelayed = decision === "local" || decision === "forward";
+    metrics.request(decision, status, isRelayed && headMs > 0 ? headMs - startedMs : undefined, isRelayed ? exchange.node : undefined);
+    writeAccess(log, config.accessLog, exchange, status, () => this.#clientOf(exchange.request));
   }
 }
 
+/** RFC 9110, section 9.2.2. */
+const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
+
+function ignore(): void {}
+
+/** The marks of the databases that count. */
+function counted(marks: Marks, counts: ((database: string) => boolean) | undefined): Marks {
+  return counts === undefined ? marks : new Map([...marks].filter(([database]) => counts(database)));
+}
+
 /** The address of the peer of this connection, IPv4 in its usual form. */
-function clientAddress(request: IncomingMessage): string {
+export function connectionAddress(request: IncomingMessage): string {
   const address = request.socket.remoteAddress ?? "unknown";
   return address.startsWith("::ffff:") ? address.slice(7) : address;
 }

@@ -12,8 +12,14 @@ export const SLUICE_TXID = "Sluice-Txid";
 export const SLUICE_REQUEST_ID = "Sluice-Request-Id";
 /** On a 503 of a node that was sent a request for the primary and is not the primary: the request was not executed. */
 export const SLUICE_REFUSED = "Sluice-Refused";
-/** On a request that another node's proxy forwards: `<node>;<epoch>`. */
+/** On a request that another node's proxy forwards: `<node>;<epoch>`, and `;write` where it belongs on the primary by its rule or by a replay. */
 export const SLUICE_HOP = "Sluice-Hop";
+/** On a request: eventual, session or strong. */
+export const SLUICE_CONSISTENCY = "Sluice-Consistency";
+/** On a request: answer with Server-Timing. */
+export const SLUICE_TIMING = "Sluice-Timing";
+/** On an application's response: `primary` has the request sent there instead. */
+export const SLUICE_REPLAY = "Sluice-Replay";
 
 const CONNECTION_FIELDS: ReadonlySet<string> = new Set([
   "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "proxy-authenticate",
@@ -33,6 +39,9 @@ export interface OutgoingRequest {
   readonly requestId: string;
   /** For a peer: value of Sluice-Hop. */
   readonly hop: string;
+  readonly cookieName: string;
+  /** How many proxies in front are believed: as many entries of forwarding fields are kept, counted from the last. */
+  readonly trustedHops: number;
 }
 
 /** Fields of a request as they are sent on. Content-Length is kept when there is one; Transfer-Encoding is made anew by the client. */
@@ -42,6 +51,7 @@ export function requestFields(raw: readonly string[], out: OutgoingRequest): str
   let forwardedFor = "";
   let forwardedProto: string | undefined;
   let forwardedHost: string | undefined;
+  let forwarded = "";
   let via = "";
   let host: string | undefined;
   let requestId = false;
@@ -54,26 +64,42 @@ export function requestFields(raw: readonly string[], out: OutgoingRequest): str
       case "x-forwarded-for": forwardedFor = join(forwardedFor, value); continue;
       case "x-forwarded-proto": forwardedProto ??= value; continue;
       case "x-forwarded-host": forwardedHost ??= value; continue;
+      case "forwarded": forwarded = join(forwarded, value); continue;
       case "via": via = join(via, value); continue;
       case "host": host = value; break;
       case "x-request-id": requestId = true; break;
       case "cookie": {
         // The application has no use for Sluice's cookie, and may write cookies to its log.
-        const kept = out.to === "application" ? withoutCookie(value) : value;
+        const kept = out.to === "application" ? withoutCookie(value, out.cookieName) : value;
         if (kept !== undefined) fields.push(name, kept);
         continue;
       }
     }
     fields.push(name, value);
   }
-  fields.push("X-Forwarded-For", join(forwardedFor, out.clientAddress));
+  const { trustedHops, clientAddress } = out;
+  const isTrusted = trustedHops > 0;
+  fields.push("X-Forwarded-For", isTrusted && forwardedFor !== "" ? join(lastEntries(forwardedFor, trustedHops), clientAddress) : clientAddress);
   // A proxy before this one, which ends TLS, knows better; it has to overwrite what its own clients send.
-  fields.push("X-Forwarded-Proto", forwardedProto ?? "http");
-  if (forwardedHost !== undefined || host !== undefined) fields.push("X-Forwarded-Host", forwardedHost ?? host!);
+  const proto = isTrusted ? (forwardedProto ?? "http") : "http";
+  const shownHost = isTrusted ? (forwardedHost ?? host) : host;
+  fields.push("X-Forwarded-Proto", proto);
+  if (shownHost !== undefined) fields.push("X-Forwarded-Host", shownHost);
+  // Who uses the standard field gets it continued; the three fields above say the same to everybody else.
+  if (isTrusted && forwarded !== "") fields.push("Forwarded", join(lastEntries(forwarded, trustedHops), forwardedElement(clientAddress, proto)));
   fields.push("Via", join(via, `${out.httpVersion} sluice`));
   if (!requestId) fields.push("X-Request-Id", out.requestId);
   if (out.to === "peer") fields.push(SLUICE_HOP, out.hop, SLUICE_REQUEST_ID, out.requestId);
   return fields;
+}
+
+/**
+ * The client's address as the proxies in front say it: the entry of X-Forwarded-For that the outermost of the believed ones wrote, else the address
+ * of the connection.
+ */
+export function originalAddress(forwardedFor: string | undefined, connectionAddress: string, trustedHops: number): string {
+  if (trustedHops === 0 || forwardedFor === undefined) return connectionAddress;
+  return lastEntries(forwardedFor, trustedHops).split(",")[0]!.trim() || connectionAddress;
 }
 
 /** Fields of a response as they are sent to the client. A peer's Sluice-Node and Sluice-Txid stay; an application's are dropped. */
@@ -92,6 +118,32 @@ export function responseFields(raw: readonly (Buffer | string)[], from: "applica
   return fields;
 }
 
+/**
+ * Makes sure that no shared cache keeps a response that carries a client's position (RFC 9111, section 5.2.2): `public` and `s-maxage` go, `private`
+ * comes, unless the response is not to be stored at all.
+ */
+export function madePrivate(fields: readonly string[]): string[] {
+  const kept: string[] = [];
+  const directives: string[] = [];
+  for (let i = 0; i < fields.length; i += 2) {
+    if (fields[i]!.toLowerCase() === "cache-control") directives.push(...listEntries(fields[i + 1]!));
+    else kept.push(fields[i]!, fields[i + 1]!);
+  }
+  const names = directives.map((one) => one.split("=", 1)[0]!.toLowerCase());
+  const fit = directives.filter((_one, index) => names[index] !== "public" && names[index] !== "s-maxage" && names[index] !== "private");
+  if (!names.includes("no-store")) fit.push("private");
+  kept.push("Cache-Control", fit.join(", "));
+  return kept;
+}
+
+/** The first value of a field in a raw list; `name` in lower case. */
+export function rawField(raw: readonly (Buffer | string)[], name: string): string | undefined {
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    if (raw[i]!.length === name.length && latin1(raw[i]!).toLowerCase() === name) return latin1(raw[i + 1]!);
+  }
+  return undefined;
+}
+
 /** Trailer fields that may reach the client: nothing that frames, routes or authenticates (RFC 9110, section 6.5.1). */
 export function trailerFields(raw: readonly (Buffer | string)[]): [string, string][] {
   const fields: [string, string][] = [];
@@ -105,14 +157,22 @@ export function trailerFields(raw: readonly (Buffer | string)[]): [string, strin
 }
 
 /** Who forwarded a request, from its Sluice-Hop; undefined for a direct one. What cannot be read still counts as forwarded: it must not loop. */
-export function readHop(value: string | string[] | undefined): { node: string; epoch: number } | undefined {
+export function readHop(value: string | string[] | undefined): Hop | undefined {
   if (value === undefined) return undefined;
-  const match = /^([A-Za-z0-9._~%!'()*-]{1,256});(\d{1,15})$/.exec(String(value));
-  return match === null ? { node: "?", epoch: 0 } : { node: match[1]!, epoch: Number(match[2]) };
+  const match = /^([A-Za-z0-9._~%!'()*-]{1,256});(\d{1,15})(;write)?$/.exec(String(value));
+  return match === null ? { node: "?", epoch: 0, isWrite: false } : { node: match[1]!, epoch: Number(match[2]), isWrite: match[3] !== undefined };
 }
 
-export function formatHop(node: string, epoch: number): string {
-  return `${encodeURIComponent(node)};${epoch}`;
+export function formatHop(node: string, epoch: number, isWrite: boolean): string {
+  return `${encodeURIComponent(node)};${epoch}${isWrite ? ";write" : ""}`;
+}
+
+/** Another node's proxy, and what it knew when it forwarded. */
+export interface Hop {
+  readonly node: string;
+  readonly epoch: number;
+  /** The request belongs on the primary, whatever its method and the rules there say. */
+  readonly isWrite: boolean;
 }
 
 /** A request id that another node chose, if it looks like one. */
@@ -122,6 +182,20 @@ export function readRequestId(value: string | string[] | undefined): string | un
 
 function join(list: string, item: string): string {
   return list === "" ? item : `${list}, ${item}`;
+}
+
+/** The entries of a list field; a comma inside quotes separates nothing. */
+function listEntries(list: string): string[] {
+  return (list.match(/(?:[^,"]|"(?:[^"\\]|\\.)*"?)+/g) ?? []).map((entry) => entry.trim()).filter((entry) => entry !== "");
+}
+
+function lastEntries(list: string, count: number): string {
+  return listEntries(list).slice(-count).join(", ");
+}
+
+/** RFC 7239: an IPv6 address stands in brackets and quotes. */
+function forwardedElement(address: string, proto: string): string {
+  return `for=${address.includes(":") ? `"[${address}]"` : address};proto=${/^[A-Za-z0-9.+-]+$/.test(proto) ? proto : "http"}`;
 }
 
 function namedByConnection(raw: readonly string[]): Set<string> | undefined {

@@ -13,8 +13,16 @@ export const DEFAULT_LIMITS = {
   bodyBytes: 1 << 30,
   /** From the first byte of a head to its last; more is answered with 408. */
   headMs: 30_000,
-  /** Between two pieces of a request body, while the proxy is waiting for one; more is answered with 408. */
+  /** A period in which a request body must bring at least `bodyPeriodBytes`, while the proxy is waiting for it; else it is answered with 408. */
   bodyIdleMs: 30_000,
+  bodyPeriodBytes: 256,
+  /** How much of a request body is kept so that it can be sent again, of one request and of all together. */
+  keptBodyBytes: 1 << 20,
+  keptBytes: 64 << 20,
+  /** Requests that are held at once; more are answered with 503. What has been read of each is below 64 KiB, besides what is kept. */
+  heldRequests: 1_000,
+  /** How long requests are held for an application that does not accept connections, counted from when it began. */
+  targetRestartMs: 5_000,
   /** How long an idle client connection is kept open. Longer than load balancers usually keep theirs, so that they close first. */
   keepAliveMs: 75_000,
   /** Connecting to the application or to another node's proxy; more is answered with 504. */
@@ -32,6 +40,10 @@ export const DEFAULT_LIMITS = {
   lingerBytes: 16 << 20,
   /** Open client connections. */
   connections: 20_000,
+  /** How long an upgraded connection (WebSocket) may be silent in both directions. */
+  tunnelIdleMs: 3_600_000,
+  /** Clients without cookies that are remembered. */
+  clients: 10_000,
   /** Connections to the application, and as many to the primary's proxy; more requests wait for one to be free. */
   upstreamConnections: 256,
   /** How long a stop waits for running requests. */
@@ -39,6 +51,7 @@ export const DEFAULT_LIMITS = {
 };
 
 export type Limits = Readonly<typeof DEFAULT_LIMITS>;
+
 
 /** The names whose value must be smaller than that of the other name, with the reason. */
 export const LIMIT_ORDER: readonly (readonly [keyof Limits, keyof Limits, string])[] = [

@@ -1,55 +1,78 @@
 /**
- * One request on its way to the application or to the primary's proxy, and the response on its way back.
+ * One attempt to send a request to the application or to the primary's proxy, and the response on its way back.
  *
  * Always holds: bodies are streamed both ways, each as fast as the slower side takes it; when one side breaks off, so does the other, and a response
- * that is cut short never looks complete; a request is sent a second time only when its method is idempotent, it has no body, and no byte of a
- * response has come (RFC 9110, section 9.2.2).
+ * that is cut short never looks complete. Whether a request is sent once more is not decided here: an attempt that failed before anything of
+ * a response reached the client is offered to `onFailure` first.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Dispatcher } from "undici";
 import { answer, type AnswerCode } from "./answer.ts";
-import { BodyError, discardRest, RequestBody } from "./body.ts";
-import type { CheckedRequest } from "./check.ts";
-import { responseFields, trailerFields } from "./headers.ts";
+import { BodyError, discardRest, type BodySource } from "./body.ts";
+import { madePrivate, responseFields, trailerFields } from "./headers.ts";
 import type { Limits } from "./limits.ts";
+
+export type RawFields = (Buffer | string)[];
+
+/** Why an attempt failed. */
+export interface Failure {
+  /** "unsent": there was no connection, so nobody has seen the request. "broke": the connection ended before a response began. */
+  readonly kind: "unsent" | "broke" | "other";
+  /** undici's or Node's. */
+  readonly code: string;
+  /** For "broke": the connection had served nothing before, so it was not merely an idle one that had gone. */
+  readonly wasNew: boolean;
+}
 
 export interface RelayTask {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly id: string;
-  readonly checked: CheckedRequest;
+  /** Origin form. */
+  readonly target: string;
   readonly dispatcher: Dispatcher;
   readonly from: "application" | "peer";
   /** Fields of the request, as they go out. */
   readonly fields: string[];
+  /** Undefined for a request without a body. */
+  readonly body: BodySource | undefined;
   /** The client waits for "100 Continue" before it sends the body. */
   readonly expectsContinue: boolean;
   readonly limits: Limits;
+  /** Looks at the head of a response. "drop": it does not reach the client, and this attempt is over. */
+  readonly onHead: (status: number, raw: RawFields) => "pass" | "drop";
   /** Fields for the response; asked once, when its head is there. A promise holds the head back. Must not reject. */
-  readonly added: () => readonly string[] | Promise<readonly string[]>;
+  readonly added: (raw: RawFields) => AddedFields | Promise<AddedFields>;
   /** Whether client connections are to end with this response. */
   readonly closing: () => boolean;
-  readonly onRetry: () => void;
-  /** What went wrong upstream; `code` is one of undici's or Node's. */
+  /** Takes over a failed attempt; false leaves it to the relay to answer. */
+  readonly onFailure: (failure: Failure) => boolean;
   readonly onUpstreamError: (code: string, error: Error) => void;
 }
 
-type RawFields = (Buffer | string)[];
-type Phase = "waiting" | "head" | "body" | "over";
+export interface AddedFields {
+  readonly fields: readonly string[];
+  /** The response carries a position and must not be kept by a cache that serves others. */
+  readonly isPrivate: boolean;
+}
 
-/** Starts the relay; from here on it ends by itself, with a response or with a cut connection. */
+type Phase = "waiting" | "head" | "body" | "dropped" | "over";
+
+/** How much of a response that nobody gets is read to keep its connection. */
+const DROPPED_BYTES_MAX = 64 << 10;
+
+/** Starts the attempt; from here on it ends by itself: with a response, with a cut connection, or with a call of `onFailure` or `onHead`. */
 export function relay(task: RelayTask): void {
   new Relay(task).send();
 }
 
 class Relay implements Dispatcher.DispatchHandler {
   readonly #task: RelayTask;
-  readonly #body: RequestBody | null;
   #phase: Phase = "waiting";
-  #retried = false;
   #clientGone = false;
   #lengthGiven = false;
   #bodyBegun = false;
+  #droppedBytes = 0;
   #controller: Dispatcher.DispatchController | undefined;
   /** Trailers of a response that ended before its head went out. */
   #endedWith: RawFields | undefined;
@@ -57,16 +80,12 @@ class Relay implements Dispatcher.DispatchHandler {
 
   constructor(task: RelayTask) {
     this.#task = task;
-    const { checked, request, response, limits, expectsContinue } = task;
-    const hasBody = checked.body.kind === "chunked" || (checked.body.kind === "length" && checked.body.bytes > 0);
-    this.#body = hasBody ? new RequestBody(request, { limits, onWanted: () => expectsContinue && response.writeContinue() }) : null;
-    response.once("close", () => this.#onClientClosed());
-    response.on("error", ignore);
+    task.response.once("close", this.#onClientClosed);
   }
 
   send(): void {
-    const { checked, request, dispatcher, fields } = this.#task;
-    dispatcher.dispatch({ path: checked.target, method: request.method as Dispatcher.HttpMethod, headers: fields, body: this.#body }, this);
+    const { target, request, dispatcher, fields, body } = this.#task;
+    dispatcher.dispatch({ path: target, method: request.method as Dispatcher.HttpMethod, headers: fields, body: body?.open() ?? null }, this);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -81,9 +100,14 @@ class Relay implements Dispatcher.DispatchHandler {
       if (status === 103 && request.httpVersion === "1.1" && headers["link"] !== undefined) response.writeEarlyHints({ link: headers["link"] as string });
       return;
     }
-    this.#phase = "head";
     const raw = controller.rawHeaders as RawFields;
-    const added = this.#task.added();
+    this.#phase = "head";
+    if (this.#task.onHead(status, raw) === "drop") {
+      this.#leave("dropped");
+      return;
+    }
+    this.#task.body?.release();
+    const added = this.#task.added(raw);
     if (!(added instanceof Promise)) {
       this.#writeHead(status, statusText, raw, added);
       return;
@@ -99,6 +123,11 @@ class Relay implements Dispatcher.DispatchHandler {
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     const { response, limits } = this.#task;
+    if (this.#phase === "dropped") {
+      this.#droppedBytes += chunk.length;
+      if (this.#droppedBytes > DROPPED_BYTES_MAX) controller.abort(new Error("nobody wants this response"));
+      return;
+    }
     this.#bodyBegun = true;
     if (response.write(chunk)) return;
     controller.pause();
@@ -116,23 +145,21 @@ class Relay implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
-    const { response, request } = this.#task;
-    if (this.#phase === "over") return;
-    const started = this.#phase !== "waiting";
-    if (!started && !this.#retried && this.#body === null && !this.#clientGone && isStale(error) && IDEMPOTENT.has(request.method ?? "")) {
-      this.#retried = true;
-      this.#controller = undefined;
-      this.#task.onRetry();
-      this.send();
+    const { response, request, body, onFailure, onUpstreamError } = this.#task;
+    if (this.#phase === "over" || this.#phase === "dropped") return;
+    const isStarted = this.#phase !== "waiting";
+    const isClients = this.#clientGone || error instanceof BodyError;
+    if (!isStarted && !isClients && onFailure(failureOf(error))) {
+      this.#leave("over");
       return;
     }
-    this.#phase = "over";
-    this.#body?.destroy();
+    this.#leave("over");
+    body?.close();
     if (this.#clientGone || (error instanceof BodyError && error.fault === "client-gone")) {
       request.socket.destroy();
       return;
     }
-    if (!(error instanceof BodyError)) this.#task.onUpstreamError(codeOf(error), error);
+    if (!(error instanceof BodyError)) onUpstreamError(codeOf(error), error);
     if (response.headersSent) {
       // A response without a length ends with the connection: only a reset tells the client that this was not the end.
       if (response.chunkedEncoding || this.#lengthGiven) response.destroy();
@@ -142,16 +169,17 @@ class Relay implements Dispatcher.DispatchHandler {
     this.#answer(answerFor(error, this.#task.from));
   }
 
-  #writeHead(status: number, statusText: string | undefined, raw: RawFields, added: readonly string[]): void {
+  #writeHead(status: number, statusText: string | undefined, raw: RawFields, added: AddedFields): void {
     const { response, from, closing } = this.#task;
-    let fields = responseFields(raw, from, added);
+    let fields = responseFields(raw, from, added.fields);
+    if (added.isPrivate) fields = madePrivate(fields);
     // RFC 9110, section 8.6 forbids the field here, and a client that believed it would wait for a body.
     if (status === 204) fields = withoutField(fields, "content-length");
     if (closing()) response.shouldKeepAlive = false;
     try {
       response.writeHead(status, PHRASE.test(statusText ?? "") ? statusText : undefined, fields);
       this.#phase = "body";
-      this.#lengthGiven = fields.some((item, index) => index % 2 === 0 && item.toLowerCase() === "content-length");
+      this.#lengthGiven = fields.some((item, index) => index % 2 === 0 && item.length === 14 && item.toLowerCase() === "content-length");
       // Event streams send a head long before the first event; where the body is there already, both go out together.
       process.nextTick(() => this.#phase === "body" && !this.#bodyBegun && response.flushHeaders());
     } catch (error) {
@@ -161,16 +189,16 @@ class Relay implements Dispatcher.DispatchHandler {
   }
 
   #end(trailers: RawFields): void {
-    const { response, request, limits } = this.#task;
-    if (this.#phase === "over") return;
-    this.#phase = "over";
+    const { response, request, limits, body } = this.#task;
+    if (this.#phase === "over" || this.#phase === "dropped") return;
+    this.#leave("over");
     if (response.chunkedEncoding && trailers.length > 0) response.addTrailers(trailerFields(trailers));
     response.end();
-    if (this.#body !== null && !this.#body.readableEnded) {
-      // Answered before the request was read: the other side has closed, the rest is of no use to anybody.
-      this.#body.destroy();
-      discardRest(request, limits);
-    } else request.resume();
+    const isRead = body === undefined || body.ended;
+    body?.close();
+    // Answered before the request was read: the other side has closed, the rest is of no use to anybody.
+    if (isRead) request.resume();
+    else discardRest(request, limits);
   }
 
   #answer(code: AnswerCode): void {
@@ -178,43 +206,50 @@ class Relay implements Dispatcher.DispatchHandler {
     answer(request, response, limits, code, { id, close: expectsContinue });
   }
 
-  #onClientClosed(): void {
+  /** This attempt has no part in the response any more. */
+  #leave(phase: "dropped" | "over"): void {
+    this.#phase = phase;
+    clearTimeout(this.#stall);
+    this.#task.response.off("close", this.#onClientClosed);
+  }
+
+  readonly #onClientClosed = (): void => {
     clearTimeout(this.#stall);
     if (this.#phase === "over") return;
     this.#clientGone = true;
-    this.#body?.destroy();
+    this.#task.body?.close();
     this.#controller?.abort(new BodyError("client-gone"));
-  }
+  };
 }
 
-const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
 const PHRASE = /^[\t\x20-\x7e\x80-\xff]+$/;
-
-function ignore(): void {}
 
 function codeOf(error: Error): string {
   const { code } = error as { code?: unknown };
   return typeof code === "string" ? code : error.name;
 }
 
-/** What a kept-alive connection that the other side had closed looks like. */
-function isStale(error: Error): boolean {
-  return ["UND_ERR_SOCKET", "ECONNRESET", "EPIPE"].includes(codeOf(error));
+/** What an error of a connection says about the request that was sent on it. */
+export function failureOf(error: Error): Failure {
+  const code = codeOf(error);
+  const { syscall, socket } = error as { syscall?: unknown; socket?: { bytesRead?: unknown } | null };
+  const isUnsent = code === "ECONNREFUSED" || code === "UND_ERR_CONNECT_TIMEOUT" || syscall === "connect" || syscall === "getaddrinfo" || error instanceof AggregateError;
+  if (isUnsent) return { kind: "unsent", code, wasNew: true };
+  return { kind: BROKEN.has(code) ? "broke" : "other", code, wasNew: socket?.bytesRead === 0 };
 }
 
-function answerFor(error: Error, from: RelayTask["from"]): AnswerCode {
+/** What a connection looks like that the other side has closed or reset. */
+const BROKEN: ReadonlySet<string> = new Set(["UND_ERR_SOCKET", "ECONNRESET", "EPIPE", "ETIMEDOUT"]);
+
+/** The answer to a client whose request met this error. */
+export function answerFor(error: Error, from: RelayTask["from"]): AnswerCode {
   if (error instanceof BodyError) return error.fault === "too-large" ? "BODY_LARGE" : "BODY_SLOW";
-  const peer = from === "peer";
-  switch (codeOf(error)) {
-    case "ECONNREFUSED": case "ENOENT": case "EHOSTUNREACH": case "ENETUNREACH": case "ENOTFOUND": case "EAI_AGAIN": case "ETIMEDOUT":
-      return peer ? "PRIMARY_DOWN" : "TARGET_DOWN";
-    case "UND_ERR_CONNECT_TIMEOUT": case "UND_ERR_HEADERS_TIMEOUT":
-      return peer ? "PRIMARY_SLOW" : "TARGET_SLOW";
-    case "UND_ERR_INVALID_ARG": case "UND_ERR_NOT_SUPPORTED":
-      return "INVALID";
-    default:
-      return peer ? "PRIMARY_BROKE" : "TARGET_BROKE";
-  }
+  const isPeer = from === "peer";
+  const code = codeOf(error);
+  if (code === "UND_ERR_CONNECT_TIMEOUT" || code === "UND_ERR_HEADERS_TIMEOUT") return isPeer ? "PRIMARY_SLOW" : "TARGET_SLOW";
+  if (code === "UND_ERR_INVALID_ARG" || code === "UND_ERR_NOT_SUPPORTED") return "INVALID";
+  if (failureOf(error).kind === "unsent") return isPeer ? "PRIMARY_DOWN" : "TARGET_DOWN";
+  return isPeer ? "PRIMARY_BROKE" : "TARGET_BROKE";
 }
 
 function withoutField(fields: readonly string[], name: string): string[] {

@@ -1,29 +1,67 @@
 /**
- * Path rules: which paths are always local, which always go to the primary.
+ * Path rules: where a path is answered, whether its cookies and which databases count, and how new its data must be.
  *
  * Always holds: a rule is matched against the decoded path without its query; `*` stands for any characters, slashes included; the pattern
  * covers the whole path; the first match wins. The bytes that are forwarded are never changed. Applications decode paths in different ways,
  * so a path is read in several ways here, and one that would meet different rules is refused: the client could choose its rule otherwise.
  */
+import type { Facts } from "./decide.ts";
+
+/** A rule as the configuration has it. */
 export interface PathRule {
   readonly path: string;
-  readonly to: "local" | "primary";
+  /** "auto" leaves it to the method. */
+  readonly to?: "auto" | "local" | "primary";
+  /** false: the positions of clients neither count nor are they told any. */
+  readonly cookie?: boolean;
+  /** Patterns of the databases whose positions count; all without it. */
+  readonly databases?: readonly string[];
+  readonly consistency?: Facts["consistency"];
 }
 
-export type RuleMatch = PathRule["to"] | "none" | "ambiguous";
-export type RuleMatcher = (target: string) => RuleMatch;
+/** What holds for a path. */
+export interface Rule {
+  readonly to: Facts["rule"];
+  readonly cookie: boolean;
+  /** Undefined when every database counts. */
+  readonly counts: ((database: string) => boolean) | undefined;
+  readonly consistency: Facts["consistency"];
+}
 
-/** Makes the matcher of a rule list. The target is in origin form (`/path?query`). */
+/** What holds where no rule matches. */
+export const NO_RULE: Rule = { to: "none", cookie: true, counts: undefined, consistency: "session" };
+
+/** The rule of a target in origin form (`/path?query`); undefined for an ambiguous path. */
+export type RuleMatcher = (target: string) => Rule | undefined;
+
+/** Makes the matcher of a rule list. */
 export function ruleMatcher(rules: readonly PathRule[]): RuleMatcher {
-  if (rules.length === 0) return () => "none";
-  const compiled = rules.map((rule) => ({ pattern: globPattern(rule.path), to: rule.to }));
-  const ruleOf = (path: string): RuleMatch => compiled.find((rule) => rule.pattern.test(path))?.to ?? "none";
+  if (rules.length === 0) return () => NO_RULE;
+  // Rules that say the same are one object, so that a path between two of them is not ambiguous.
+  const known = new Map([[sameness({ path: "" }), NO_RULE]]);
+  const compiled = rules.map((rule) => {
+    const key = sameness(rule);
+    const meaning = known.get(key) ?? compile(rule);
+    known.set(key, meaning);
+    return { pattern: globPattern(rule.path), meaning };
+  });
+  const ruleOf = (path: string): Rule => compiled.find(({ pattern }) => pattern.test(path))?.meaning ?? NO_RULE;
   return (target) => {
-    const path = target.split("?", 1)[0]!;
+    const query = target.indexOf("?");
+    const path = query < 0 ? target : target.slice(0, query);
     const match = ruleOf(decodeOnce(path, KEPT_ENCODED));
     if (PLAIN_PATH.test(path) && !DOUBTFUL.test(path)) return match;
-    return readings(path).every((reading) => ruleOf(reading) === match) ? match : "ambiguous";
+    return readings(path).every((reading) => ruleOf(reading) === match) ? match : undefined;
   };
+}
+
+function sameness({ to = "auto", cookie = true, databases, consistency = "session" }: PathRule): string {
+  return JSON.stringify([to, cookie, databases ?? null, consistency]);
+}
+
+function compile({ to = "auto", cookie = true, databases, consistency = "session" }: PathRule): Rule {
+  const patterns = databases?.map(globPattern);
+  return { to: to === "auto" ? "none" : to, cookie, consistency, counts: patterns === undefined ? undefined : (name) => patterns.some((pattern) => pattern.test(name)) };
 }
 
 /** Paths of these characters only are read alike by everybody, unless they have dot segments or empty ones. */

@@ -7,9 +7,12 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { answerSocket, type AnswerCode } from "./answer.ts";
+import { answerSocket, linger, type AnswerCode } from "./answer.ts";
 import { hostAndPort } from "./config.ts";
-import { Handler, type Expectation, type HandlerParts } from "./handler.ts";
+import type { Expectation } from "./exchange.ts";
+import { attachFastPath, type FastPath } from "./fast.ts";
+import { Handler, type HandlerParts } from "./handler.ts";
+import type { Metrics } from "./metrics.ts";
 
 export interface ProxyServer {
   /** `host:port` as it listens. */
@@ -47,6 +50,8 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     if (line === undefined) lines.set(socket, (line = { running: undefined, queue: [], over: false }));
     // Behind an answer that ends the connection nothing counts any more, even though the parser still sees it.
     if (line.over) return;
+    // Behind an upgrade that is not taken Node's parser loses bytes: the body of a request that came there would be read as a request.
+    if (request.headers.upgrade !== undefined) response.shouldKeepAlive = false;
     line.queue.push({ request, response, expects });
     if (line.running === undefined) next(line);
     // What comes behind a running request is read no further than the parser already has, so that nobody can pile up requests.
@@ -72,8 +77,10 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     connectionsCheckingInterval: Math.min(1_000, limits.headMs), noDelay: true,
     // A missing Host is refused in check.ts, with a sentence.
     requireHostHeader: false,
-    // Other upgrades, such as HTTP/2 without TLS, are offers that a server may leave alone (RFC 9110, section 7.8).
-    shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() === "websocket",
+    // Other upgrades, such as HTTP/2 without TLS, are offers that a server may leave alone (RFC 9110, section 7.8). So is one with a body, which
+    // would have to be read first.
+    shouldUpgradeCallback: ({ headers, method, httpVersion }) => headers.upgrade?.toLowerCase() === "websocket" && method === "GET" && httpVersion === "1.1"
+      && headers["content-length"] === undefined && headers["transfer-encoding"] === undefined,
   });
   // Node would silently drop the fields beyond its count; they are counted, and refused, in check.ts.
   server.maxHeadersCount = 0;
@@ -82,13 +89,19 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
   server.on("checkContinue", take("continue"));
   server.on("checkExpectation", take("unknown"));
   const refuseTunnel = (_request: IncomingMessage, socket: Duplex): void => {
-    parts.metrics.invalid("upgrade");
-    const end = (): void => endSocket(socket as Socket, "NOT_IMPLEMENTED", handler.nextId(), limits.lingerMs);
+    parts.metrics.invalid("tunnel");
+    const end = (): void => endSocket(socket as Socket, "NO_TUNNELS", handler.nextId(), limits.lingerMs);
     const running = lastOf(lines.get(socket));
     if (running === undefined) end();
     else running.response.once("close", end);
   };
-  server.on("upgrade", refuseTunnel);
+  server.on("upgrade", (request: IncomingMessage, duplex: Duplex, early: Buffer) => {
+    const socket = duplex as Socket;
+    const running = lastOf(lines.get(socket));
+    socket.pause();
+    if (running === undefined) handler.upgrade(request, socket, early);
+    else running.response.once("close", () => running.response.shouldKeepAlive && !socket.destroyed ? handler.upgrade(request, socket, early) : socket.destroy());
+  });
   server.on("connect", refuseTunnel);
   server.on("clientError", (error: NodeJS.ErrnoException, duplex) => {
     const socket = duplex as Socket;
@@ -117,6 +130,9 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     running.response.once("close", () => endSocket(socket, code, handler.nextId(), limits.lingerMs));
   });
 
+  const fast = attachFastPath(server, { config: parts.config, view: parts.view, metrics: parts.metrics, log: parts.log, nextId: () => handler.nextId() });
+  const general = parts.metrics.gauges;
+  if (fast !== undefined) parts.metrics.gauges = () => ({ ...general(), pool: { ...general().pool, ...prefixed("fast", fast.counts) } });
   const { host, port } = hostAndPort(listen);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
@@ -125,7 +141,11 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
       resolve();
     });
   });
-  return { address: addressText(server), stop: () => stopServer(server, handler, limits.stopMs) };
+  return { address: addressText(server), stop: () => stopServer(server, handler, parts.metrics, fast, limits.stopMs) };
+}
+
+function prefixed(prefix: string, counts: Readonly<Record<string, number>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(counts).map(([name, count]) => [`${prefix}${name[0]!.toUpperCase()}${name.slice(1)}`, count]));
 }
 
 /** The newest request of a connection that has no complete answer yet. */
@@ -137,10 +157,7 @@ function lastOf(line: Line | undefined): Entry | undefined {
 function endSocket(socket: Socket, code: AnswerCode, id: string, lingerMs: number): void {
   if (socket.destroyed) return;
   answerSocket(socket, code, { id });
-  socket.on("error", () => socket.destroy());
-  socket.resume();
-  const timer = setTimeout(() => socket.destroy(), lingerMs);
-  socket.once("close", () => clearTimeout(timer));
+  linger(socket, lingerMs);
 }
 
 function answerForParser(code: string): AnswerCode | undefined {
@@ -150,13 +167,23 @@ function answerForParser(code: string): AnswerCode | undefined {
   return code.startsWith("HPE_") ? "INVALID" : undefined;
 }
 
-async function stopServer(server: Server, handler: Handler, stopMs: number): Promise<void> {
+async function stopServer(server: Server, handler: Handler, metrics: Metrics, fast: FastPath | undefined, stopMs: number): Promise<void> {
   handler.stop();
+  fast?.stop();
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   // Connections become idle when their response is out; the server looks for them only once by itself.
-  const sweep = setInterval(() => server.closeIdleConnections(), 50);
-  const bound = setTimeout(() => server.closeAllConnections(), stopMs);
+  const sweep = setInterval(() => {
+    server.closeIdleConnections();
+    // Upgraded connections have no end of their own: they go when nothing else runs.
+    if (metrics.active === 0) handler.endTunnels(false);
+  }, 50);
+  const bound = setTimeout(() => {
+    server.closeAllConnections();
+    handler.endTunnels(true);
+    fast?.destroy();
+  }, stopMs);
   await closed;
+  fast?.destroy();
   clearInterval(sweep);
   clearTimeout(bound);
 }

@@ -15,7 +15,7 @@ const Pool = createRequire(import.meta.url)("undici/lib/dispatcher/pool.js") as 
 const PEERS_MAX = 3;
 
 export class Upstreams {
-  readonly application: Dispatcher;
+  readonly application: PoolType;
   readonly #limits: Limits;
   readonly #peers = new Map<string, PoolType>();
 
@@ -38,6 +38,17 @@ export class Upstreams {
       void former.close();
     }
     return pool;
+  }
+
+  /** Open connections and requests that wait for one, for the metrics. */
+  counts(): Record<string, number> {
+    const { connected, pending } = this.application.stats;
+    let [peerConnected, peerPending] = [0, 0];
+    for (const { stats } of this.#peers.values()) {
+      peerConnected += stats.connected;
+      peerPending += stats.pending;
+    }
+    return { applicationConnected: connected, applicationPending: pending, peerConnected, peerPending };
   }
 
   /** Cuts all connections. */

@@ -26,9 +26,11 @@ interface Group {
 const GROUPS: readonly Group[] = [
   { pattern: "test/*.test.ts", parallel: true, limitMs: 120_000 },
   { pattern: "test/unit/**/*.test.ts", parallel: true, limitMs: 180_000 },
+  { pattern: "test/fuzz/**/*.test.ts", parallel: true, limitMs: 300_000 },
   { pattern: "test/cli/**/*.test.ts", parallel: false, limitMs: 180_000 },
   { pattern: "test/mount/**/*.test.ts", parallel: false, limitMs: 300_000 },
-  { pattern: "test/proxy/**/*.test.ts", parallel: false, limitMs: 300_000 },
+  { pattern: "test/{proxy,proxy-fast}/**/*.test.ts", parallel: false, limitMs: 300_000 },
+  { pattern: "test/smuggling/**/*.test.ts", parallel: false, limitMs: 900_000 },
   { pattern: "test/cluster/**/*.test.ts", parallel: false, limitMs: 480_000 },
 ];
 

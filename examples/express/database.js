@@ -24,6 +24,12 @@ const SCHEMA = `
   CREATE INDEX notes_created_at ON notes (created_at DESC);
 `;
 
+/** Made when they are first needed, by the writer that needs them, since only the primary can. */
+const LATER_SCHEMA = `
+  CREATE TABLE IF NOT EXISTS visits (page TEXT PRIMARY KEY, count INTEGER NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS pictures (note_id INTEGER PRIMARY KEY, type TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
+`;
+
 /** Opens the database, with its table. Tries again while it is locked: somebody else may be creating the table. */
 export async function openNotes(path) {
   const deadline = Date.now() + START_TIMEOUT_MS;
@@ -89,6 +95,27 @@ class Notes {
   /** Adds a note and returns its id. */
   add(author, body) {
     return Number(this.#statements.add.run({ author, body }).lastInsertRowid);
+  }
+
+  /** Counts a visit of a page and returns how many there were. */
+  visit(page) {
+    return this.#writing(() => this.#db.prepare("INSERT INTO visits VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count").get(page).count);
+  }
+
+  setPicture(id, type, bytes) {
+    this.#writing(() => this.#db.prepare("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)").run(id, type, bytes));
+  }
+
+  picture(id) {
+    const hasTable = this.#db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'pictures'").get() !== undefined;
+    return hasTable ? this.#db.prepare("SELECT type, bytes FROM pictures WHERE note_id = ?").get(id) : undefined;
+  }
+
+  #writing(work) {
+    return this.#db.transaction(() => {
+      this.#db.exec(LATER_SCHEMA);
+      return work();
+    }).immediate();
   }
 
   /** Whether there was such a note. */

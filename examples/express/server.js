@@ -3,12 +3,18 @@
  *
  * DATABASE is the path of the database (./notes.db), PORT and HOST say where it listens (3000 on 127.0.0.1).
  */
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import express from "express";
 import { isBusy, openNotes } from "./database.js";
+import { openChat, streamEvents } from "./live.js";
 import { boardPage, messagePage } from "./pages.js";
 
-const notes = await openNotes(process.env.DATABASE ?? "notes.db");
+const database = process.env.DATABASE ?? "notes.db";
+const notes = await openNotes(database);
+/** In a mount of Sluice this file names the primary, on every other node. */
+const isFollower = () => existsSync(join(dirname(database), ".primary"));
 const app = express();
 app.disable("x-powered-by");
 app.use((_request, response, next) => {
@@ -60,6 +66,29 @@ app.post("/notes/:id/delete", (request, response) => {
   response.redirect(303, "/");
 });
 
+// A GET that writes. On a follower it cannot, so it asks to be run on the primary; whoever is in front of it does that.
+app.get("/visits", (_request, response) => {
+  if (isFollower()) response.status(409).set("Sluice-Replay", "primary").json({ error: "Only the primary counts visits." });
+  else response.set("Cache-Control", "no-store").json({ visits: notes.visit("/visits") });
+});
+
+app.get("/events", (request, response) => streamEvents(notes, request, response));
+
+app.put("/api/notes/:id/picture", express.raw({ type: "image/*", limit: "8mb" }), (request, response) => {
+  if (notes.get(readId(request)) === undefined) response.status(404).json({ error: "There is no such note." });
+  else if (!Buffer.isBuffer(request.body)) response.status(415).json({ error: "A picture is an image." });
+  else {
+    notes.setPicture(readId(request), request.get("Content-Type"), request.body);
+    response.status(204).end();
+  }
+});
+
+app.get("/api/notes/:id/picture", (request, response) => {
+  const picture = notes.picture(readId(request));
+  if (picture === undefined) response.status(404).json({ error: "There is no such picture." });
+  else response.type(picture.type).send(picture.bytes);
+});
+
 app.get("/api/notes", (request, response) => void response.json({ notes: notes.list(textOf(request.query.q)) }));
 
 app.get("/api/notes/:id", (request, response) => {
@@ -107,12 +136,17 @@ const server = app.listen(Number(process.env.PORT ?? 3000), process.env.HOST ?? 
   console.log(`Notes board on http://${address}:${port}`);
 });
 
+const chat = openChat(server);
+
 for (const signal of ["SIGTERM", "SIGINT"]) {
   process.on(signal, () => {
+    for (const client of chat.clients) client.terminate();
     server.close(() => {
       notes.close();
       process.exit(0);
     });
     server.closeIdleConnections();
+    // Event streams do not end by themselves.
+    setTimeout(() => server.closeAllConnections(), 1_000).unref();
   });
 }

@@ -58,6 +58,8 @@ export interface NodeStatus {
   readonly damage: { readonly found: number; readonly healed: number };
   /** Files in `aside/`. */
   readonly aside: number;
+  /** Requests a second over the last ten seconds, by the proxy's decision; absent without a proxy. */
+  readonly proxy?: Readonly<Record<string, number>>;
 }
 
 /** What a long command answers. */
@@ -73,7 +75,7 @@ export interface CommandResult {
 export interface Metric {
   readonly name: string;
   readonly help: string;
-  readonly type: "counter" | "gauge";
+  readonly type: "counter" | "gauge" | "histogram";
   readonly samples: readonly { readonly labels?: Readonly<Record<string, string>>; readonly value: number }[];
 }
 

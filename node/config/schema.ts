@@ -34,15 +34,33 @@ const oneOf = <const T extends readonly string[]>(values: T) => z.enum(values);
 
 const HOUR_MS = 3_600_000;
 
+/** The texts that come from variables are always texts. */
+const flag = z.union([z.boolean(), z.enum(["true", "false"]).transform((text) => text === "true")]);
+const numberWithin = (min: number, max: number, isWhole: boolean) => parsed((value): Parsed<number> => {
+  const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
+  if (typeof number === "number" && number >= min && number <= max && (!isWhole || Number.isInteger(number))) return { value: number };
+  return { reason: `${shown(value)} is not a ${isWhole ? "whole number" : "number"} from ${min} to ${max}`, remedy: "write such a number" };
+});
+
 const ruleSchema = z.strictObject({
   path: matching(/^[/*]/, "the path does not start with a slash", 'write a path such as "/admin/*"'),
-  to: oneOf(["local", "primary"]),
+  to: oneOf(["auto", "local", "primary"]).default("auto"),
+  consistency: oneOf(["eventual", "session", "strong"]).default("session"),
+  cookie: flag.default(true),
+  databases: z.array(z.string()).min(1, `the list is empty${SPLIT}name the databases, or remove the key`).optional(),
+});
+
+const cookieSchema = z.strictObject({
+  name: matching(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/, "it is not the name of a cookie", "use up to 64 letters, digits, dashes and underscores").default("__txid"),
+  domain: matching(/^[A-Za-z0-9.-]*$/, "it is not a domain", "write a domain such as example.org, or remove the key").default(""),
+  secure: flag.default(false),
+  sameSite: oneOf(["lax", "strict", "none"]).default("lax"),
+  maxAge: duration(1_000, 365 * 24 * HOUR_MS).prefault("5m"),
 });
 
 const databaseSchema = z.strictObject({
   durability: oneOf(["async"]).default("async"),
-  // The texts come from variables, which are always texts.
-  replicate: z.union([z.boolean(), z.enum(["true", "false"]).transform((text) => text === "true")]).default(true),
+  replicate: flag.default(true),
 });
 
 const NODE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
@@ -70,6 +88,11 @@ const schema = z.strictObject({
     advertise: parsed(parseOrigin).optional(),
     target: reachableAddress,
     maxLag: duration(0, HOUR_MS).prefault("5s"),
+    hold: duration(0, HOUR_MS).prefault("15s"),
+    clients: matching(/^(?:cookie|none|address|header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64})$/, "it is not known", "write cookie, none, address, or header:NAME").default("cookie"),
+    cookie: cookieSchema.prefault({}),
+    trustedHops: numberWithin(0, 16, true).prefault(0),
+    accessLog: numberWithin(0, 1, false).prefault(0),
     rules: z.array(ruleSchema).default([]),
   }).optional(),
   exec: z.array(z.string()).min(1, `the list is empty${SPLIT}give the command and its arguments, or remove the key`).optional(),
@@ -89,8 +112,8 @@ type FileValues = z.infer<typeof schema>;
 /** Known keys by parent ("" is the top), for suggestions. */
 const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
   "": Object.keys(schema.shape), node: ["name", "region"], fuse: ["mount", "driver"], lease: ["type", "primary", "ttl"],
-  proxy: ["listen", "advertise", "target", "maxLag", "rules"], log: ["level", "format"], retention: ["duration", "bytes"],
-  "proxy.rules[]": ["path", "to"], "databases[]": ["durability", "replicate"],
+  proxy: ["listen", "advertise", "target", "maxLag", "hold", "clients", "cookie", "trustedHops", "accessLog", "rules"], log: ["level", "format"], retention: ["duration", "bytes"],
+  "proxy.rules[]": Object.keys(ruleSchema.shape), "proxy.cookie": Object.keys(cookieSchema.shape), "databases[]": ["durability", "replicate"],
 };
 
 export interface SchemaInput {
@@ -155,6 +178,7 @@ function complete(values: FileValues, input: SchemaInput, problems: Problem[]): 
     if (index === 0 && word === "") refuse("exec[0]", "the command is empty", "give the program to start");
     if (word.includes("\0")) refuse(`exec[${index}]`, "it contains a NUL character", "remove it");
   }
+  if (proxy?.cookie.sameSite === "none" && !proxy.cookie.secure) refuse("proxy.cookie.sameSite", "browsers drop a cookie with SameSite=None that is not Secure", "set proxy.cookie.secure to true", "proxy");
   if (problems.length > 0) return undefined;
 
   return {
@@ -167,7 +191,9 @@ function complete(values: FileValues, input: SchemaInput, problems: Problem[]): 
     admin: values.admin,
     lease: { type: values.lease.type, primary: values.lease.primary, ttlMs: values.lease.ttl },
     proxy: proxy === undefined ? undefined : {
-      listen: proxy.listen, target: proxy.target, maxLagMs: proxy.maxLag, rules: proxy.rules,
+      listen: proxy.listen, target: proxy.target, maxLagMs: proxy.maxLag, holdMs: proxy.hold, clients: proxy.clients, trustedHops: proxy.trustedHops, accessLog: proxy.accessLog,
+      cookie: { name: proxy.cookie.name, domain: proxy.cookie.domain, secure: proxy.cookie.secure, sameSite: proxy.cookie.sameSite, maxAgeMs: proxy.cookie.maxAge },
+      rules: proxy.rules.map(({ databases, ...rule }) => ({ ...rule, ...(databases === undefined ? {} : { databases }) })),
       advertise: proxy.advertise ?? `http://${proxyHost(proxy.listen, advertise)}:${splitAddress(proxy.listen).port}`,
     },
     exec: values.exec,

@@ -47,7 +47,24 @@ export interface ProxySettings {
   /** `host:port` of the application. */
   readonly target: string;
   readonly maxLagMs: number;
-  readonly rules: readonly { readonly path: string; readonly to: "local" | "primary" }[];
+  /** How long requests are held while there is no primary. */
+  readonly holdMs: number;
+  /** `cookie`, `none`, `address` or `header:NAME`. */
+  readonly clients: string;
+  readonly cookie: { readonly name: string; readonly domain: string; readonly secure: boolean; readonly sameSite: "lax" | "strict" | "none"; readonly maxAgeMs: number };
+  /** Proxies in front whose forwarding fields are believed. */
+  readonly trustedHops: number;
+  /** Share of requests with a line in the log. */
+  readonly accessLog: number;
+  readonly rules: readonly ProxyRule[];
+}
+
+export interface ProxyRule {
+  readonly path: string;
+  readonly to: "auto" | "local" | "primary";
+  readonly consistency: "eventual" | "session" | "strong";
+  readonly cookie: boolean;
+  readonly databases?: readonly string[];
 }
 
 export interface LogConfig {

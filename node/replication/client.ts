@@ -19,6 +19,8 @@ import type { FollowDown__Output } from "../../proto/gen/sluice/v1/FollowDown.ts
 import type { FollowUp } from "../../proto/gen/sluice/v1/FollowUp.ts";
 import type { Hello } from "../../proto/gen/sluice/v1/Hello.ts";
 import type { NodeRef, NodeRef__Output } from "../../proto/gen/sluice/v1/NodeRef.ts";
+import type { Positions__Output } from "../../proto/gen/sluice/v1/Positions.ts";
+import type { PositionsRequest } from "../../proto/gen/sluice/v1/PositionsRequest.ts";
 import type { SnapshotChunk__Output } from "../../proto/gen/sluice/v1/SnapshotChunk.ts";
 import type { SnapshotPages__Output } from "../../proto/gen/sluice/v1/SnapshotPages.ts";
 import type { Transactions__Output } from "../../proto/gen/sluice/v1/Transactions.ts";
@@ -49,6 +51,7 @@ interface Incoming {
 interface ReplicationStub extends grpc.Client {
   follow(): FollowStream;
   snapshot(request: object): grpc.ClientReadableStream<SnapshotChunk__Output>;
+  positions(request: PositionsRequest, options: grpc.CallOptions, done: (error: grpc.ServiceError | null, value?: Positions__Output) => void): void;
 }
 
 type FollowStream = grpc.ClientDuplexStream<FollowUp, FollowDown__Output>;
@@ -399,6 +402,16 @@ export class ReplicationClient {
     const target = this.#primaryPositions.get(name);
     const have = this.#options.store.databases.get(name)?.database.position;
     return target !== undefined && have !== undefined && samePosition(target, have);
+  }
+
+  /** Where the primary is now, asked after this call. NODE_UNAVAILABLE when it does not answer in time or is the primary no more. */
+  primaryPositions(databases: readonly string[], timeoutMs: number): Promise<Positions__Output> {
+    const { promise, resolve, reject } = Promise.withResolvers<Positions__Output>();
+    this.#client.positions({ flush: true, databases: [...databases] }, { deadline: Date.now() + timeoutMs }, (error, value) => {
+      if (error === null && value !== undefined) resolve(value);
+      else reject(new AppError("NODE_UNAVAILABLE", [`the primary at ${this.#options.address}`, error?.details ?? "it gave no answer"], { cause: error }));
+    });
+    return promise;
   }
 
   close(): void {

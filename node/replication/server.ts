@@ -21,6 +21,8 @@ import type { FollowDown } from "../../proto/gen/sluice/v1/FollowDown.ts";
 import type { FollowUp__Output } from "../../proto/gen/sluice/v1/FollowUp.ts";
 import type { Hello__Output } from "../../proto/gen/sluice/v1/Hello.ts";
 import type { NodeRef, NodeRef__Output } from "../../proto/gen/sluice/v1/NodeRef.ts";
+import type { Positions } from "../../proto/gen/sluice/v1/Positions.ts";
+import type { PositionsRequest__Output } from "../../proto/gen/sluice/v1/PositionsRequest.ts";
 import type { SnapshotChunk } from "../../proto/gen/sluice/v1/SnapshotChunk.ts";
 import type { SnapshotRequest__Output } from "../../proto/gen/sluice/v1/SnapshotRequest.ts";
 import { encodeSnapshotPages } from "../../proto/snapshot-pages.ts";
@@ -74,6 +76,9 @@ export class ReplicationServer {
         this.#sessions.add(session);
         session.ended.finally(() => this.#sessions.delete(session)).catch(() => undefined);
       },
+      positions: (call: grpc.ServerUnaryCall<PositionsRequest__Output, Positions>, done: grpc.sendUnaryData<Positions>) => {
+        this.#positions(call.request.databases).then((positions) => done(null, positions), (error: unknown) => done(statusOf(error)));
+      },
       snapshot: (call: grpc.ServerWritableStream<SnapshotRequest__Output, SnapshotChunk>) => {
         this.#snapshot(call).catch((error: unknown) => {
           if (!isAppError(error)) this.#report("A snapshot failed", error);
@@ -81,6 +86,18 @@ export class ReplicationServer {
         });
       },
     };
+  }
+
+  async #positions(names: readonly string[]): Promise<Positions> {
+    const check = (): void => {
+      if (!this.#identity.isPrimary()) throw new AppError("NOT_PRIMARY", [names[0] ?? "a database", "another node"]);
+    };
+    check();
+    await this.#store.flushAll(names);
+    // Who was the primary before the capture and is it no more may have missed what its successor committed.
+    check();
+    const entries = names.length > 0 ? names.flatMap((name) => this.#store.databases.get(name) ?? []) : [...this.#store.databases.values()];
+    return { positions: entries.filter(({ database }) => database.position.txid > 0).map(({ database }) => toWire(database.name, database.position)) };
   }
 
   async #snapshot(call: grpc.ServerWritableStream<SnapshotRequest__Output, SnapshotChunk>): Promise<void> {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { createRequire } from "node:module";
-import { existsSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -101,6 +101,45 @@ test("behind the proxy the example's responses say which node answered, and its 
   const read = await fetch(proxy.url);
   assert.deepEqual([read.headers.get("sluice-node"), read.headers.get("sluice-txid")], ["a", "app.db=1/5"]);
   assert.match(await read.text(), /through the proxy/);
+});
+
+test("events, uploads, the chat and a GET that writes go through the proxies of a follower and of the primary", { skip: missing }, async (t) => {
+  const onPrimary = await startExample(t);
+  // The follower's database lies beside a file that names the primary, as in a mount. Its content is its own: nothing replicates here.
+  const folder = temporary(t);
+  const onFollower = await startExample(t, join(folder, "notes.db"));
+  writeFileSync(join(folder, ".primary"), "a\n");
+  const rules = [{ path: "/chat", to: "primary" }] as const;
+  const a = await startNode(t, { name: "a", role: "primary", target: onPrimary.port });
+  const b = await startNode(t, { name: "b", role: "follower", target: onFollower.port, primary: { name: "a", proxy: a.proxy.url }, rules });
+  await until("both to know their roles", async () => (await fetch(`${b.proxy.url}/notes`, form({ author: "Ada", body: "first" }))).status === 303);
+
+  for (const count of [1, 2]) {
+    const visits = await fetch(`${b.proxy.url}/visits`);
+    assert.deepEqual([await visits.json(), visits.headers.get("sluice-node"), visits.headers.getSetCookie().length], [{ visits: count }, "a", 1]);
+  }
+
+  const picture = Buffer.alloc(3 << 20, 7);
+  assert.equal((await fetch(`${b.proxy.url}/api/notes/1/picture`, { method: "PUT", headers: { "content-type": "image/png" }, body: picture })).status, 204);
+  const back = Buffer.from(await (await fetch(`${a.proxy.url}/api/notes/1/picture`)).arrayBuffer());
+  assert.ok(back.equals(picture));
+
+  const ending = new AbortController();
+  const events = (await fetch(`${a.proxy.url}/events`, { signal: ending.signal })).body!.pipeThrough(new TextDecoderStream()).getReader();
+  const next = async (): Promise<string> => (await events.read()).value ?? "";
+  assert.equal(await next(), 'data: {"notes":1,"newest":1}\n\n');
+  await fetch(`${b.proxy.url}/notes`, form({ author: "Bob", body: "second" }));
+  assert.equal(await next(), 'data: {"notes":2,"newest":2}\n\n');
+  ending.abort();
+
+  const heard: string[] = [];
+  const chats = [a, b].map(({ proxy }) => new WebSocket(`${proxy.url.replace("http", "ws")}/chat`));
+  for (const chat of chats) chat.addEventListener("message", ({ data }) => heard.push(String(data)));
+  await until("both to be there", () => chats.every(({ readyState }) => readyState === WebSocket.OPEN));
+  chats[1]!.send("hello from b");
+  await until("both to hear it", () => heard.length === 2);
+  assert.deepEqual(heard, ["hello from b", "hello from b"]);
+  for (const chat of chats) chat.close();
 });
 
 const browserMissing = missing !== false ? missing : CHROMIUM === undefined ? "SKIPPED: no Chromium on this machine, so the page's script is not run" : false;

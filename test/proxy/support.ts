@@ -19,8 +19,9 @@ import * as grpc from "@grpc/grpc-js";
 import { ClusterService } from "../../proto/grpc.ts";
 import type { ProxyMessage } from "../../proxy/config.ts";
 import type { MetricsSnapshot } from "../../proxy/metrics.ts";
+import type { PathRule } from "../../proxy/rules.ts";
 
-export const PATIENCE_MS = 20_000;
+export const PATIENCE_MS = 60_000;
 
 /** Waits until `condition` gives a value. */
 export async function until<T>(what: string, condition: () => T | undefined | false | Promise<T | undefined | false>): Promise<T> {
@@ -61,6 +62,9 @@ export class StandInEngine {
   onFlush: () => void | Promise<void> = () => {};
   flushes = 0;
   waits = 0;
+  /** Where the primary is, for who asks; a promise that rejects is a primary that cannot be reached. */
+  askPrimary: () => Promise<Record<string, Mark>> = () => Promise.reject(new Error("no primary"));
+  asks = 0;
   #server: grpc.Server | undefined;
   readonly #watchers = new Set<grpc.ServerWritableStream<unknown, unknown>>();
   readonly #listeners = new Set<() => void>();
@@ -79,7 +83,12 @@ export class StandInEngine {
         call.on("cancelled", () => this.#watchers.delete(call));
         call.write(this.#wire());
       },
-      getPositions: async (call: { request: { flush: boolean } }, done: grpc.sendUnaryData<unknown>) => {
+      getPositions: async (call: { request: { flush: boolean; primary: boolean } }, done: grpc.sendUnaryData<unknown>) => {
+        if (call.request.primary) {
+          this.asks++;
+          this.askPrimary().then((positions) => done(null, { positions: wirePositions(positions) }), (error: Error) => done({ code: grpc.status.UNAVAILABLE, details: error.message }));
+          return;
+        }
         if (call.request.flush) {
           this.flushes++;
           await this.onFlush();
@@ -250,7 +259,11 @@ export interface NodeOptions {
   readonly epoch?: number;
   readonly positions?: Record<string, Mark>;
   readonly maxLagMs?: number;
-  readonly rules?: readonly { path: string; to: "local" | "primary" }[];
+  /** Short unless the test is about it. */
+  readonly holdMs?: number;
+  readonly rules?: readonly PathRule[];
+  /** More of the configuration. */
+  readonly config?: object;
   readonly limits?: Record<string, number>;
   /** Port of the application; a new one is started otherwise. */
   readonly target?: number;
@@ -271,7 +284,7 @@ export async function startNode(t: TestContext, options: NodeOptions = {}): Prom
   t.after(() => engine.stop());
   const proxy = forkProxy(t, {
     listen: "127.0.0.1:0", advertise: "http://127.0.0.1:0", target: `127.0.0.1:${options.target ?? app.port}`, maxLagMs: options.maxLagMs ?? 2_000,
-    rules: options.rules ?? [], engineSocket: engine.socket, node: { name }, log: { level: options.level ?? "warn" }, ...(options.limits === undefined ? {} : { limits: options.limits }),
+    holdMs: options.holdMs ?? 300, rules: options.rules ?? [], ...options.config, engineSocket: engine.socket, node: { name }, log: { level: options.level ?? "warn" }, ...(options.limits === undefined ? {} : { limits: options.limits }),
   });
   const listening = await until("the proxy to listen", () => proxy.messages.find((message) => message.type === "listening"));
   if (listening.type === "listening") proxy.address = listening.address;

@@ -33,7 +33,7 @@ async function start(t: TestContext): Promise<Server> {
     health: () => true,
     ready: () => ({ ready: false, reason: "It has not caught up yet" }),
     status: () => STATUS,
-    metrics: () => [{ name: "sluice_transactions_total", help: "Transactions", type: "counter", samples: [{ labels: { database: 'a"\n.db' }, value: 7 }] }, ...processMetrics("engine"), ...proxyMetrics({ requests: { local: { 200: 3 } }, active: "x", waits: { reached: 1, totalMs: 1500 } })],
+    metrics: () => [{ name: "sluice_transactions_total", help: "Transactions", type: "counter", samples: [{ labels: { database: 'a"\n.db' }, value: 7 }] }, ...processMetrics("engine"), ...proxyMetrics({ requests: { local: { 200: 3 } }, active: "x", waits: { reached: 1, totalMs: 1500 }, latency: { local: { counts: [5, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], sumMs: 20_030 }, broken: { counts: [1] } } })],
     import: async (name, path) => {
       if (name === "bad.db") throw new AppError("NOT_A_DATABASE", [path, "it is text"]);
       if (name === "bug.db") throw new TypeError("secret detail");
@@ -81,7 +81,9 @@ test("metrics are Prometheus text, twice the same families, with hostile labels 
   for (let scrape = 0; scrape < 2; scrape++) {
     const { text, type } = await ask({ port }, "GET", "/metrics");
     assert.match(type, /^text\/plain/);
-    for (const line of ['sluice_transactions_total{database="a\\"\\n.db"} 7', 'sluice_proxy_requests_total{decision="local",status="200"} 3', "sluice_proxy_wait_seconds_total 1.5"]) assert.ok(text.includes(`${line}\n`), `${line}\n${text}`);
+    for (const line of ['sluice_transactions_total{database="a\\"\\n.db"} 7', 'sluice_proxy_requests_total{decision="local",status="200"} 3', "sluice_proxy_wait_seconds_total 1.5",
+    "# TYPE sluice_proxy_latency_seconds histogram", 'sluice_proxy_latency_seconds_bucket{decision="local",le="0.005"} 5', 'sluice_proxy_latency_seconds_bucket{decision="local",le="0.01"} 7',
+    'sluice_proxy_latency_seconds_bucket{decision="local",le="+Inf"} 8', 'sluice_proxy_latency_seconds_sum{decision="local"} 20.03', 'sluice_proxy_latency_seconds_count{decision="local"} 8']) assert.ok(text.includes(`${line}\n`), `${line}\n${text}`);
     assert.match(text, /^sluice_process_resident_bytes\{part="engine"\} \d+$/m);
   }
 });
@@ -143,4 +145,5 @@ Damages found: 2, healed: 1
 
 Files kept aside: 1`);
   assert.match(formatStatus({}), /^-  -, epoch -, not ready/);
+  assert.match(formatStatus({ ...STATUS, proxy: { local: 812.5, forward: 3 } }), /\n\nRequests a second: local 812\.5, forward 3\n/);
 });

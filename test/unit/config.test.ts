@@ -31,7 +31,7 @@ test("the example file sets every setting to its default", () => {
   // What has no default in the code is named here once more.
   const plain = config("node: {name: a}\nlease: {primary: 127.0.0.1:7001}\nproxy: {target: 127.0.0.1:3000}\n");
   assert.deepEqual({ ...example, source: undefined }, { ...plain, source: undefined });
-  for (const key of ["node.name", "node.region", "data", "fuse.mount", "fuse.driver", "listen", "advertise", "admin", "lease.type", "lease.primary", "lease.ttl", "proxy.listen", "proxy.advertise", "proxy.target", "proxy.maxLag", "proxy.rules", "log.level", "log.format", "databases", "retention.duration", "retention.bytes"]) {
+  for (const key of ["node.name", "node.region", "data", "fuse.mount", "fuse.driver", "listen", "advertise", "admin", "lease.type", "lease.primary", "lease.ttl", "proxy.listen", "proxy.advertise", "proxy.target", "proxy.maxLag", "proxy.hold", "proxy.clients", "proxy.cookie.name", "proxy.cookie.domain", "proxy.cookie.secure", "proxy.cookie.sameSite", "proxy.cookie.maxAge", "proxy.trustedHops", "proxy.accessLog", "proxy.rules", "log.level", "log.format", "databases", "retention.duration", "retention.bytes"]) {
     assert.ok(key in example.source.lines, `sluice.example.yml does not show ${key}`);
   }
   assert.match(text, /^#exec:/m);
@@ -55,7 +55,12 @@ proxy:
   listen: 0.0.0.0:8080
   target: 127.0.0.1:3000
   maxLag: 250ms
-  rules: [{path: "/assets/*", to: local}, {path: "/admin/*", to: primary}]
+  hold: 2s
+  clients: header:Authorization
+  cookie: {name: pos, domain: example.org, secure: "true", sameSite: none, maxAge: 1m}
+  trustedHops: 2
+  accessLog: 0.25
+  rules: [{path: "/assets/*", to: local}, {path: "/r/*", consistency: strong, cookie: false, databases: ["a.db", "b/*"]}]
 exec: [node, server.js, --port, 3000, true, 0x1F]
 log: {level: debug, format: json}
 databases: {"*.db": {durability: async}, "cache/*.db": {replicate: false}}
@@ -66,7 +71,11 @@ retention: {duration: 1h, bytes: 1.5GiB}
     node: { name: "a", region: "fra" }, data: "/var/lib/sluice", fuse: { mount: "/sluice", driver: "fuse-native" },
     listen: "0.0.0.0:7001", advertise: "10.0.0.1:7001", admin: "127.0.0.1:7101",
     lease: { type: "static", primary: "10.0.0.2:7001", ttlMs: 90_000 },
-    proxy: { listen: "0.0.0.0:8080", advertise: "http://10.0.0.1:8080", target: "127.0.0.1:3000", maxLagMs: 250, rules: [{ path: "/assets/*", to: "local" }, { path: "/admin/*", to: "primary" }] },
+    proxy: {
+      listen: "0.0.0.0:8080", advertise: "http://10.0.0.1:8080", target: "127.0.0.1:3000", maxLagMs: 250, holdMs: 2_000, clients: "header:Authorization", trustedHops: 2, accessLog: 0.25,
+      cookie: { name: "pos", domain: "example.org", secure: true, sameSite: "none", maxAgeMs: 60_000 },
+      rules: [{ path: "/assets/*", to: "local", consistency: "session", cookie: true }, { path: "/r/*", to: "auto", consistency: "strong", cookie: false, databases: ["a.db", "b/*"] }],
+    },
     exec: ["node", "server.js", "--port", "3000", "true", "0x1F"], log: { level: "debug", format: "json" },
     databases: [{ pattern: "*.db", durability: "async", replicate: true }, { pattern: "cache/*.db", durability: "async", replicate: false }],
     retention: { durationMs: 3_600_000, bytes: 1_610_612_736 },
@@ -140,9 +149,16 @@ const BAD_FILES: readonly (readonly [text: string, sentences: readonly string[]]
   ["+proxy: {}", ["line 2: proxy.target: it is missing; add it: the address of the application, such as 127.0.0.1:3000"]],
   ["+proxy: {target: a:1, advertise: a:1}", ['line 2: proxy.advertise: "a:1" has scheme a; write a URL with scheme, host and port only, such as "http://10.0.0.1:8080"']],
   ["+proxy: {target: a:1, advertise: http://a:1/x}", ['line 2: proxy.advertise: "http://a:1/x" has more than scheme, host and port; write a URL with scheme, host and port only, such as "http://10.0.0.1:8080"']],
+  ["+proxy:\n  target: a:1\n  clients: ip\n  trustedHops: -1\n  accessLog: all\n  cookie: {sameSite: strikt}", [
+    'line 4: proxy.clients: it is not known; write cookie, none, address, or header:NAME',
+    'line 5: proxy.trustedHops: -1 is not a whole number from 0 to 16; write such a number',
+    'line 6: proxy.accessLog: "all" is not a number from 0 to 1; write such a number',
+    'line 7: proxy.cookie.sameSite: "strikt" is not known; did you mean "strict"?',
+  ]],
+  ["+proxy:\n  target: a:1\n  cookie: {sameSite: none}", ["line 2: proxy.cookie.sameSite: browsers drop a cookie with SameSite=None that is not Secure; set proxy.cookie.secure to true"]],
   ["+proxy:\n  target: a:1\n  rules:\n    - {path: admin, to: primary}\n    - {path: /x, to: here}", [
     'line 5: proxy.rules[0].path: the path does not start with a slash; write a path such as "/admin/*"',
-    'line 6: proxy.rules[1].to: "here" is not known; write one of local, primary',
+    'line 6: proxy.rules[1].to: "here" is not known; write one of auto, local, primary',
   ]],
   ["+lease: {}", ["line 2: lease: this key stands twice; remove one of the two lines"]],
   ["lease: {primary: a:1, ttl: 10}", ['line 1: lease.ttl: 10 is not a duration; write a number with a unit (ms, s, m, h, d), such as "10s"']],

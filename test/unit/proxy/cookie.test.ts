@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { COOKIE_BYTES_MAX, COOKIE_DATABASES_MAX, decodeCookie, encodeCookie, readCookie, setCookie, withoutCookie } from "../../../proxy/cookie.ts";
+import { COOKIE_BYTES_MAX, COOKIE_DATABASES_MAX, decodeCookie, encodeCookie, readCookie, readSetCookie, setCookie, withoutCookie } from "../../../proxy/cookie.ts";
 import type { Mark } from "../../../proxy/positions.ts";
 
 const seed = Number(process.env["SEED"] ?? Date.now() % 2 ** 31);
@@ -63,4 +63,16 @@ test("withoutCookie() takes out only its own cookie", () => {
 
 test("setCookie() is HttpOnly, SameSite=Lax, for the whole site and for minutes", () => {
   assert.equal(setCookie(new Map([["app.db", { epoch: 1, txid: 42 }]])), "__txid=1&app.db:1.2a; Path=/; Max-Age=300; HttpOnly; SameSite=Lax");
+});
+
+test("name, domain, Secure, SameSite and age of the cookie are the operator's", () => {
+  const marks = new Map([["app.db", { epoch: 1, txid: 42 }]]);
+  const text = setCookie(marks, { name: "pos", domain: "example.org", secure: true, sameSite: "none", maxAgeMs: 60_500 });
+  assert.equal(text, "pos=1&app.db:1.2a; Path=/; Max-Age=61; HttpOnly; SameSite=None; Domain=example.org; Secure");
+  assert.deepEqual(readSetCookie(text, "pos"), marks);
+  assert.equal(readSetCookie(text), undefined);
+  assert.equal(readSetCookie("pos2=1&app.db:1.2a; Path=/", "pos"), undefined);
+  assert.equal(readSetCookie("pos=rubbish; Path=/", "pos"), undefined);
+  assert.deepEqual(readCookie("__txid=1&a:1.1; pos=1&app.db:1.2a", "pos"), marks);
+  assert.equal(withoutCookie("__txid=1&a:1.1; pos=1&app.db:1.2a", "pos"), "__txid=1&a:1.1");
 });

@@ -1,9 +1,9 @@
 /** Fields that end here, fields that are added, fields that nobody can make vanish. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatHop, readHop, readRequestId, requestFields, responseFields, trailerFields, type OutgoingRequest } from "../../../proxy/headers.ts";
+import { formatHop, madePrivate, originalAddress, rawField, readHop, readRequestId, requestFields, responseFields, trailerFields, type OutgoingRequest } from "../../../proxy/headers.ts";
 
-const out: OutgoingRequest = { to: "application", clientAddress: "9.9.9.9", httpVersion: "1.1", requestId: "id-12345678", hop: "b;7" };
+const out: OutgoingRequest = { to: "application", clientAddress: "9.9.9.9", httpVersion: "1.1", requestId: "id-12345678", hop: "b;7", cookieName: "__txid", trustedHops: 0 };
 const pairs = (fields: readonly string[]): [string, string][] => fields.flatMap((name, i) => (i % 2 === 0 ? [[name, fields[i + 1]!] as [string, string]] : []));
 const get = (fields: readonly string[], name: string): string[] => pairs(fields).filter(([field]) => field.toLowerCase() === name).map(([, value]) => value);
 
@@ -21,7 +21,7 @@ test("Connection cannot take away what an application relies on", () => {
 });
 
 test("forwarding fields are extended, and kept where a proxy before this one knew better", () => {
-  const fields = requestFields(["Host", "a", "X-Forwarded-For", "1.1.1.1", "x-forwarded-for", "2.2.2.2", "X-Forwarded-Proto", "https", "Via", "1.0 x", "X-Forwarded-Host", "www"], out);
+  const fields = requestFields(["Host", "a", "X-Forwarded-For", "1.1.1.1", "x-forwarded-for", "2.2.2.2", "X-Forwarded-Proto", "https", "Via", "1.0 x", "X-Forwarded-Host", "www"], { ...out, trustedHops: 9 });
   assert.deepEqual(get(fields, "x-forwarded-for"), ["1.1.1.1, 2.2.2.2, 9.9.9.9"]);
   assert.deepEqual(get(fields, "x-forwarded-proto"), ["https"]);
   assert.deepEqual(get(fields, "x-forwarded-host"), ["www"]);
@@ -56,9 +56,40 @@ test("trailers carry nothing that frames, routes or authenticates", () => {
 });
 
 test("readHop() reverses formatHop(), and what it cannot read still counts as a hop", () => {
-  assert.deepEqual(readHop(formatHop("knoten ä", 7)), { node: "knoten%20%C3%A4", epoch: 7 });
+  assert.deepEqual(readHop(formatHop("knoten ä", 7, false)), { node: "knoten%20%C3%A4", epoch: 7, isWrite: false });
+  assert.deepEqual(readHop(formatHop("b", 7, true)), { node: "b", epoch: 7, isWrite: true });
   assert.equal(readHop(undefined), undefined);
-  assert.deepEqual(readHop("rubbish"), { node: "?", epoch: 0 });
+  assert.deepEqual(readHop("rubbish"), { node: "?", epoch: 0, isWrite: false });
   assert.equal(readRequestId("a\r\nb"), undefined);
   assert.equal(readRequestId("abcdef12-0"), "abcdef12-0");
+});
+
+test("forwarding fields of proxies that are not believed are dropped, beyond the believed ones too", () => {
+  const raw = ["Host", "a", "X-Forwarded-For", "6.6.6.6, 1.1.1.1, 2.2.2.2", "X-Forwarded-Proto", "https", "X-Forwarded-Host", "evil", "Forwarded", 'for=6.6.6.6, for="[2001:db8::1,]";proto=https'];
+  const nobody = requestFields(raw, out);
+  assert.deepEqual([get(nobody, "x-forwarded-for"), get(nobody, "x-forwarded-proto"), get(nobody, "x-forwarded-host"), get(nobody, "forwarded")], [["9.9.9.9"], ["http"], ["a"], []]);
+  const one = requestFields(raw, { ...out, trustedHops: 1 });
+  assert.deepEqual(get(one, "x-forwarded-for"), ["2.2.2.2, 9.9.9.9"]);
+  assert.deepEqual(get(one, "forwarded"), ['for="[2001:db8::1,]";proto=https, for=9.9.9.9;proto=https']);
+  assert.deepEqual(get(requestFields(["Host", "a", "Forwarded", "for=x"], { ...out, trustedHops: 1, clientAddress: "::1" }), "forwarded"), ['for=x, for="[::1]";proto=http']);
+  assert.equal(originalAddress("6.6.6.6, 1.1.1.1, 2.2.2.2", "9.9.9.9", 0), "9.9.9.9");
+  assert.equal(originalAddress("6.6.6.6, 1.1.1.1, 2.2.2.2", "9.9.9.9", 2), "1.1.1.1");
+  assert.equal(originalAddress(undefined, "9.9.9.9", 2), "9.9.9.9");
+  assert.equal(originalAddress(" , ", "9.9.9.9", 2), "9.9.9.9");
+});
+
+test("madePrivate() leaves no shared cache a reason to keep a response", () => {
+  const of = (value: string): string[] => get(madePrivate(["X-A", "1", "Cache-Control", value]), "cache-control");
+  assert.deepEqual(get(madePrivate(["X-A", "1"]), "cache-control"), ["private"]);
+  assert.deepEqual(of("public, max-age=60"), ["max-age=60, private"]);
+  assert.deepEqual(of("S-MaxAge=9, max-age=60, Public"), ["max-age=60, private"]);
+  assert.deepEqual(of("no-store"), ["no-store"]);
+  assert.deepEqual(of('private="X-A, X-B", max-age=1'), ["max-age=1, private"]);
+  assert.deepEqual(get(madePrivate(["Cache-Control", "public", "cache-control", "max-age=1"]), "cache-control"), ["max-age=1, private"]);
+});
+
+test("rawField() finds a field by its name in any case", () => {
+  const raw = [Buffer.from("X-A"), Buffer.from("1"), Buffer.from("SLUICE-replay"), Buffer.from("primary")];
+  assert.equal(rawField(raw, "sluice-replay"), "primary");
+  assert.equal(rawField(raw, "sluice-node"), undefined);
 });

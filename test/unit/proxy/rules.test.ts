@@ -1,9 +1,15 @@
 /** Path rules: anchored globs on the path as an application reads it, and no path that could choose its rule. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ruleMatcher } from "../../../proxy/rules.ts";
+import { NO_RULE, ruleMatcher, type PathRule } from "../../../proxy/rules.ts";
 
-const match = ruleMatcher([
+/** Only where a path goes. */
+const goesTo = (rules: readonly PathRule[]) => {
+  const matcher = ruleMatcher(rules);
+  return (target: string): string => matcher(target)?.to ?? "ambiguous";
+};
+
+const match = goesTo([
   { path: "/assets/*", to: "local" },
   { path: "/admin", to: "primary" },
   { path: "/admin/*", to: "primary" },
@@ -49,11 +55,27 @@ test("odd paths that fall under one rule in every reading pass", () => {
 });
 
 test("without rules nothing is examined", () => {
-  assert.equal(ruleMatcher([])("/assets/..%2fadmin"), "none");
+  assert.equal(ruleMatcher([])("/assets/..%2fadmin"), NO_RULE);
 });
 
 test("characters that mean something in regular expressions mean themselves", () => {
-  const odd = ruleMatcher([{ path: "/a+(b)[c]{d}^$.|?/*", to: "primary" }]);
+  const odd = goesTo([{ path: "/a+(b)[c]{d}^$.|?/*", to: "primary" }]);
   assert.equal(odd("/a+(b)[c]%7Bd%7D%5E$.%7C%3F/x"), "primary");
   assert.equal(odd("/aa(b)[c]{d}^$.|"), "none");
+});
+
+test("a rule says what counts beyond the place; what it leaves out is as without a rule", () => {
+  const matcher = ruleMatcher([
+    { path: "/reports/*", consistency: "eventual", databases: ["reports/*", "main.db"] }, { path: "/feed", cookie: false }, { path: "/account/*", consistency: "strong" }, { path: "/same/*" },
+  ]);
+  const reports = matcher("/reports/1")!;
+  assert.deepEqual([reports.to, reports.cookie, reports.consistency], ["none", true, "eventual"]);
+  assert.deepEqual(["main.db", "reports/a.db", "xmain.db", "other.db"].map((name) => reports.counts!(name)), [true, true, false, false]);
+  assert.equal(matcher("/feed")!.cookie, false);
+  assert.equal(matcher("/account/me")!.consistency, "strong");
+  assert.equal(matcher("/same/x"), NO_RULE);
+  assert.equal(matcher("/other"), NO_RULE);
+  // Two rules that differ in anything are two readings; those that say the same are one.
+  assert.equal(matcher("/account/..%2freports/1"), undefined);
+  assert.equal(matcher("/same/..%2fother"), NO_RULE);
 });

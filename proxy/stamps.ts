@@ -1,0 +1,110 @@
+/**
+ * What a response tells its client about positions: `Sluice-Node`, `Sluice-Txid`, the cookie, and on request how long each step took.
+ *
+ * Always holds: a position that a client is told exists, and covers what the application had committed before it sent its head; what it commits
+ * while its response streams on is not covered. A response with a cookie is private. Where the engine gives no position, the response
+ * arrives without one: the client merely loses the promise.
+ */
+import type { Logger } from "pino";
+import { setCookie, type CookieSettings, readSetCookie } from "./cookie.ts";
+import type { Clients } from "./clients.ts";
+import type { EngineView } from "./engine-view.ts";
+import type { Exchange } from "./exchange.ts";
+import { SLUICE_NODE, SLUICE_REQUEST_ID, SLUICE_TIMING, SLUICE_TXID } from "./headers.ts";
+import type { Metrics } from "./metrics.ts";
+import { formatMarks, NO_MARKS, reachedAll, type Marks } from "./positions.ts";
+import type { AddedFields, RawFields } from "./relay.ts";
+
+export interface StampParts {
+  readonly view: EngineView;
+  readonly clients: Clients;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  readonly cookie: CookieSettings;
+  readonly nodeName: string;
+}
+
+const TIMING_FIELD = SLUICE_TIMING.toLowerCase();
+
+export class Stamps {
+  readonly #parts: StampParts;
+  readonly #nodeName: string;
+  /** The text of the positions that were asked for last: the same for thousands of reads. */
+  #shown: { marks: Marks; text: string } = { marks: NO_MARKS, text: "" };
+
+  constructor(parts: StampParts) {
+    this.#parts = parts;
+    this.#nodeName = encodeURIComponent(parts.nodeName);
+  }
+
+  /** For a response of this node's application that only read. */
+  read(exchange: Exchange, positions: Marks | undefined): AddedFields {
+    return { fields: this.#fields(exchange, positions), isPrivate: false };
+  }
+
+  /** For a response of this node's application that may have written. */
+  async written(exchange: Exchange): Promise<AddedFields> {
+    const positions = await this.#flush(exchange, "no position for a write");
+    return positions === undefined ? this.read(exchange, undefined) : this.#told(exchange, positions);
+  }
+
+  /** On the primary, a cookie that names what does not exist would make followers wait for nothing: it is replaced. */
+  async mended(exchange: Exchange): Promise<AddedFields> {
+    const positions = await this.#flush(exchange, "no position for a read");
+    if (positions === undefined || reachedAll(positions, exchange.want ?? NO_MARKS)) return this.read(exchange, positions);
+    this.#parts.metrics.cookiesMended++;
+    return this.#told(exchange, positions);
+  }
+
+  /** For a response that came from another node, which has said all that there is to say. */
+  forwarded(exchange: Exchange, raw: RawFields): AddedFields {
+    const { clients, cookie } = this.#parts;
+    if (exchange.clientKey !== undefined) {
+      for (let i = 0; i + 1 < raw.length; i += 2) {
+        if (raw[i]!.length !== 10 || raw[i]!.toString("latin1").toLowerCase() !== "set-cookie") continue;
+        const marks = readSetCookie(raw[i + 1]!.toString("latin1"), cookie.name);
+        if (marks !== undefined) clients.remember(exchange.clientKey, marks);
+      }
+    }
+    return { fields: this.#timed(exchange, [SLUICE_REQUEST_ID, exchange.id]), isPrivate: false };
+  }
+
+  #told(exchange: Exchange, positions: Marks): AddedFields {
+    const fields = this.#fields(exchange, positions);
+    const { clients, cookie } = this.#parts;
+    clients.remember(exchange.clientKey, positions);
+    if (!clients.cookies || !exchange.rule.cookie) return { fields, isPrivate: false };
+    fields.push("Set-Cookie", setCookie(positions, cookie));
+    return { fields, isPrivate: true };
+  }
+
+  async #flush(exchange: Exchange, complaint: string): Promise<Marks | undefined> {
+    try {
+      return await this.#parts.view.positions(true);
+    } catch (error) {
+      // What the application did is done, and its response must arrive.
+      this.#parts.log.warn({ id: exchange.id, reason: (error as Error).message }, complaint);
+      return undefined;
+    }
+  }
+
+  /** Fields of every response of this node's application. The positions are a lower bound of what it can have read. */
+  #fields(exchange: Exchange, positions: Marks | undefined): string[] {
+    const fields = [SLUICE_NODE, this.#nodeName, SLUICE_REQUEST_ID, exchange.id];
+    if (positions !== undefined && positions.size > 0) {
+      if (this.#shown.marks !== positions) this.#shown = { marks: positions, text: formatMarks(positions) };
+      fields.push(SLUICE_TXID, this.#shown.text);
+    }
+    return this.#timed(exchange, fields);
+  }
+
+  #timed(exchange: Exchange, fields: string[]): string[] {
+    if (exchange.request.headers[TIMING_FIELD] === undefined) return fields;
+    const entries = [`sluice;desc="${exchange.decision} ${exchange.reason ?? ""}${exchange.replayed ? " replayed" : ""}"`];
+    if (exchange.waitedMs > 0) entries.push(`wait;dur=${exchange.waitedMs.toFixed(1)}`);
+    if (exchange.heldMs > 0) entries.push(`hold;dur=${exchange.heldMs.toFixed(1)}`);
+    entries.push(`upstream;dur=${(exchange.headMs - exchange.sentMs).toFixed(1)}`);
+    fields.push("Server-Timing", entries.join(", "));
+    return fields;
+  }
+}
