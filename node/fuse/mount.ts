@@ -133,10 +133,16 @@ export function findHolders(mountPoint: string, device?: string): Holder[] {
 
 function heldBy(pid: number, mountPoint: string, device: string | undefined): Set<string> {
   const what = new Set<string>();
+  // Numbers of devices are used again, and every dead mount answers alike; but what lies below another mount that is still there is that one's.
+  let others: string[] | undefined;
+  const isAnothers = (path: string): boolean => {
+    others ??= parseMountInfo(quietly(() => fs.readFileSync(`/proc/${pid}/mountinfo`, "utf8")) ?? "").filter((line) => line.type.startsWith("fuse") && line.mountPoint !== mountPoint).map((line) => line.mountPoint);
+    return others.some((other) => isBelow(path, other) && !isBelow(other, mountPoint));
+  };
   const look = (link: string, label?: string): void => {
     const target = quietly(() => fs.readlinkSync(link));
     // Sockets, pipes and the like have no path.
-    if (target?.startsWith("/") === true && isHeld(link, target, mountPoint, device)) what.add(label ?? target);
+    if (target?.startsWith("/") === true && isHeld(link, target, mountPoint, device) && !isAnothers(target)) what.add(label ?? target);
   };
   look(`/proc/${pid}/cwd`, "working directory");
   look(`/proc/${pid}/root`, "root directory");
@@ -147,7 +153,7 @@ function heldBy(pid: number, mountPoint: string, device: string | undefined): Se
     const file = path.join(" ");
     if (!file.startsWith("/")) continue;
     const decimal = mapped.split(":").map((part) => Number.parseInt(part, 16)).join(":");
-    if (device === undefined ? isBelow(file, mountPoint) : decimal === device) what.add(`${file} (mapped)`);
+    if ((device === undefined ? isBelow(file, mountPoint) : decimal === device) && !isAnothers(file)) what.add(`${file} (mapped)`);
   }
   return what;
 }

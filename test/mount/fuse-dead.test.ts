@@ -94,3 +94,26 @@ test("a folder whose file system cannot be passed through is named as the reason
     fs.rmSync(folder, { recursive: true });
   }
 });
+
+test("a program that holds files of another mount is not named, although numbers of devices are used again", { skip: skipWithoutMount }, async () => {
+  const mount = await TestMount.start();
+  try {
+    const file = fs.openSync(join(mount.mountPoint, "other.db"), "w+");
+    const holder = spawn("sleep", ["600"], { cwd: mount.mountPoint, stdio: ["ignore", file, "ignore"] });
+    fs.closeSync(file);
+    try {
+      await once(holder, "spawn");
+      const state = inspectMountPoint(mount.mountPoint);
+      assert.ok("device" in state);
+      const of = (mountPoint: string): number[] => findHolders(mountPoint, state.device).map(({ pid }) => pid);
+      assert.ok(of(mount.mountPoint).includes(holder.pid!));
+      // The same number, recorded by a node whose mount is long gone.
+      assert.deepEqual(of(join(mount.folder, "elsewhere")), []);
+    } finally {
+      holder.kill("SIGKILL");
+      await once(holder, "close");
+    }
+  } finally {
+    await mount.dispose();
+  }
+});
