@@ -6,7 +6,6 @@
  */
 import { createHash } from "node:crypto";
 import * as fs from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import Database from "better-sqlite3";
@@ -51,7 +50,7 @@ export async function runFaults(options: RunOptions): Promise<RunResult> {
   const names = options.nodes;
   const plan = planFaults({ seed, nodes: names, count: options.count, ttlMs: options.ttlMs, restMs: options.restMs, elections: options.lease.elections, store: options.lease.store !== undefined });
   const cluster = await FaultCluster.start({ nodes: names, lease: options.lease, ...(options.more === undefined ? {} : { more: options.more }) });
-  const evidence = join(tmpdir(), `sluice-faults-${seed}-${process.pid}`);
+  const evidence = join("/tmp", `sluice-faults-${seed}-${process.pid}`);
   fs.mkdirSync(evidence, { recursive: true });
   const history = new History(join(evidence, "history.jsonl"));
   let failed = true;
