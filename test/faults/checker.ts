@@ -9,7 +9,7 @@
  * | two writers      | two nodes committed in one epoch                                                                       |
  * | two states       | one position (epoch and TXID) had two checksums, or two writes were given the same TXID of one epoch     |
  * | epoch went back  | a write began, after another one was acknowledged, in an epoch before that one's                        |
- * | read went back   | a session was not shown, on any node, what it had written, or, on the node that had shown it before, what others had |
+ * | read went back   | a session was not shown, on any node, what it had written (and got a cookie for), or, on the node that had shown it before, what others had |
  * |                  | written; where losses are allowed, what was lost and is listed is excused                                |
  * | nodes differ     | positions or contents are not equal on all nodes at the end                                            |
  */
@@ -110,7 +110,7 @@ function* checkSessions(records: readonly HistoryRecord[], final: FinalState, pr
     if (record.outcome !== "ok") continue;
     const { session, node } = record;
     if (record.op === "write") {
-      of(session, session).add(record.n);
+      if (record.marked === true) of(session, session).add(record.n);
       continue;
     }
     for (const [about, numbers] of Object.entries(record.seen ?? {})) {

@@ -42,26 +42,27 @@ export class Clients {
   async #session(session: string, partner: string, random: Random): Promise<void> {
     const { history, urls, timeoutMs, thinkMs } = this.#options;
     let cookie = "";
-    const ask = async (url: string, init: RequestInit = {}): Promise<{ status: number; node: string | null; body: Record<string, unknown> }> => {
+    const ask = async (url: string, init: RequestInit = {}): Promise<{ status: number; node: string | null; marked: boolean; body: Record<string, unknown> }> => {
       const response = await fetch(url, { ...init, headers: { ...(init.headers as Record<string, string>), ...(cookie === "" ? {} : { cookie }) }, signal: AbortSignal.timeout(timeoutMs) });
       const text = await response.text();
-      for (const field of response.headers.getSetCookie()) cookie = field.split(";")[0]!;
+      const cookies = response.headers.getSetCookie();
+      for (const field of cookies) cookie = field.split(";")[0]!;
       let body: Record<string, unknown>;
       try {
         body = JSON.parse(text) as Record<string, unknown>;
       } catch {
         body = { error: text.slice(0, 200) };
       }
-      return { status: response.status, node: response.headers.get("sluice-node"), body };
+      return { status: response.status, node: response.headers.get("sluice-node"), marked: cookies.length > 0, body };
     };
     for (let n = 1; !this.#stopping; ) {
       const { name: through, url } = random.pick(urls());
       const begin = this.now();
       if (random.chance(0.4)) {
         try {
-          const { status, body } = await ask(`${url}/append`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ client: session, n }) });
+          const { status, body, marked } = await ask(`${url}/append`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ client: session, n }) });
           const asked = { op: "write", session, n, through, begin, end: this.now() } as const;
-          if (status === 201) history.add({ ...asked, outcome: "ok", node: String(body["node"]), before: String(body["before"]), after: String(body["after"]) });
+          if (status === 201) history.add({ ...asked, outcome: "ok", node: String(body["node"]), before: String(body["before"]), after: String(body["after"]), marked });
           else history.add({ ...asked, outcome: status === 409 ? "twice" : "unknown", note: `${status} ${JSON.stringify(body)}` });
         } catch (error) {
           history.add({ op: "write", session, n, through, begin, end: this.now(), outcome: "unknown", note: (error as Error).message });

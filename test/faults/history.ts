@@ -26,6 +26,8 @@ export interface WriteRecord extends Asked {
   readonly node?: string;
   readonly before?: string;
   readonly after?: string;
+  /** Whether the answer set the cookie. Without it (its engine was just being restarted) the proxy promises nothing about later reads. */
+  readonly marked?: boolean;
   readonly note?: string;
 }
 

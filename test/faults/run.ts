@@ -38,6 +38,8 @@ export interface RunResult {
   readonly faults: number;
   readonly acknowledged: number;
   readonly unknown: number;
+  /** Acknowledged without a cookie. */
+  readonly unmarked: number;
   readonly reads: number;
   /** What clients were told when a request was no success, and how often. */
   readonly notes: readonly (readonly [string, number])[];
@@ -86,6 +88,7 @@ export async function runFaults(options: RunOptions): Promise<RunResult> {
     const writes = history.records.filter(({ op }) => op === "write");
     return {
       violations, faults: plan.length, acknowledged: writes.filter(({ outcome }) => outcome === "ok").length, unknown: writes.filter(({ outcome }) => outcome === "unknown").length,
+      unmarked: writes.filter((record) => record.op === "write" && record.marked === false).length,
       reads: history.records.filter(({ op, outcome }) => op === "read" && outcome === "ok").length,
       notes: countNotes(history), ...(failed ? { evidence } : {}),
     };
@@ -164,7 +167,7 @@ async function main(): Promise<number> {
     say(`\nRun ${runs}: seed ${seed}, ${nodes.length} nodes, lease ${lease.type}`);
     const result = await runFaults({ seed, nodes, count, lease, ttlMs: 2_000, restMs: 1_500, say });
     faults += result.faults;
-    say(`${result.acknowledged} writes acknowledged, ${result.unknown} unknown, ${result.reads} reads, ${result.violations.length} violations; ${faults} faults so far`);
+    say(`${result.acknowledged} writes acknowledged, ${result.unmarked} of them without a cookie, ${result.unknown} unknown, ${result.reads} reads, ${result.violations.length} violations; ${faults} faults so far`);
     for (const [note, times] of result.notes.slice(0, 8)) say(`  ${String(times).padStart(5)} × ${note}`);
     for (const { rule, text } of result.violations.slice(0, 50)) say(`  ${rule}: ${text}`);
     if (result.violations.length > 0) return 1;
