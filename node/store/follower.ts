@@ -176,7 +176,7 @@ export class Follower {
       output.commit();
     } else {
       const { path, commit } = log.begin(header.minTxid, header.maxTxid);
-      fs.renameSync(ltx.path, path);
+      files.rename("apply:received", ltx.path, path);
       commit();
     }
   }
@@ -216,13 +216,13 @@ export class Follower {
   async #place(staging: string, pageSize: number): Promise<void> {
     const { paths, name } = this.database;
     for (const suffix of ["", "-wal", "-shm"]) await this.#host.hide(`${name}${suffix}`);
-    fs.mkdirSync(paths.database.slice(0, paths.database.lastIndexOf("/")), { recursive: true, mode: 0o755 });
+    files.mkdir("follower:place", paths.database.slice(0, paths.database.lastIndexOf("/")), 0o755);
     const existing = fs.statSync(paths.database, { throwIfNoEntry: false });
     if (existing !== undefined && existing.size > 0) this.#host.report(`"${name}" was here as a local file and is set aside`, undefined);
     if (existing !== undefined) {
       fs.chownSync(staging, existing.uid, existing.gid);
       fs.chmodSync(staging, existing.mode & 0o777);
-      if (existing.size > 0) fs.renameSync(paths.database, `${paths.database}.local-${Date.now()}`);
+      if (existing.size > 0) files.rename("follower:local", paths.database, `${paths.database}.local-${Date.now()}`);
     }
     for (const path of [paths.wal, paths.shm, paths.journal]) files.unlink("follower:place", path);
     files.rename("follower:place", staging, paths.database);

@@ -78,7 +78,7 @@ export class LogSegment {
     try {
       files.write("segment:write", this.#fd, record, 0, record.length, at);
     } catch (error) {
-      fs.ftruncateSync(this.#fd, at);
+      files.truncate("segment:undo", this.#fd, at);
       throw error;
     }
     this.#end = at + record.length;

@@ -76,7 +76,7 @@ export class SnapshotTarget {
 
   #note(): void {
     const note: Note = { base: formatPosition(this.base), pageSize: this.pageSize, nextPage: this.#nextPage, missing: [...this.#missing] };
-    fs.writeFileSync(this.#notePath, JSON.stringify(note));
+    files.writeFile("snapshot:note", this.#notePath, JSON.stringify(note));
     this.#sinceNote = 0;
   }
 
@@ -126,7 +126,7 @@ export class SnapshotTarget {
     files.truncate("snapshot:file", this.#fd, this.#sums.pageCount * this.pageSize);
     files.fdatasyncNow("snapshot:sync", this.#fd);
     fs.closeSync(this.#fd);
-    fs.rmSync(this.#notePath, { force: true });
+    files.unlink("snapshot:note", this.#notePath);
     return { path: this.path, sums: this.#sums, pageSize: this.pageSize, position: end };
   }
 
@@ -137,7 +137,7 @@ export class SnapshotTarget {
 
   discard(): void {
     fs.closeSync(this.#fd);
-    fs.rmSync(this.path, { force: true });
-    fs.rmSync(this.#notePath, { force: true });
+    files.unlink("snapshot:discard", this.path);
+    files.unlink("snapshot:note", this.#notePath);
   }
 }

@@ -263,7 +263,7 @@ export class Store implements MountHooks {
       const { database } = entry;
       const place = (): void => {
         entry.primary?.close();
-        fs.mkdirSync(dirname(database.paths.database), { recursive: true });
+        files.mkdir("import:place", dirname(database.paths.database), 0o777);
         for (const path of [database.paths.wal, database.paths.shm, database.paths.journal]) files.unlink("import:place", path);
         files.rename("import:place", staging, database.paths.database);
         for (const suffix of ["", "-wal", "-shm", "-journal"]) this.#options.host.invalidateEntry(`${name}${suffix}`);
@@ -288,7 +288,7 @@ export class Store implements MountHooks {
       this.#namesChanged();
       return database;
     } finally {
-      fs.rmSync(staging, { force: true });
+      files.unlink("import:undo", staging);
     }
   }
 

@@ -97,7 +97,7 @@ export class TxLog {
   #setAside(entry: LogEntry, reason: string): void {
     if (entry.place !== undefined) {
       // The bytes of the record, as a file that can be looked at.
-      fs.writeFileSync(this.#path(entry), entry.place.segment.read(entry.place.at, entry.size), { mode: 0o600 });
+      files.writeFile("log:aside", this.#path(entry), entry.place.segment.read(entry.place.at, entry.size));
       entry.place.segment.cut(entry.place.at);
       this.#removeStored(entry);
     }
@@ -109,7 +109,7 @@ export class TxLog {
     const index = this.#entries.indexOf(entry);
     if (index === -1) return;
     if (entry.place !== undefined) {
-      fs.writeFileSync(this.#path(entry), entry.place.segment.read(entry.place.at, entry.size), { mode: 0o600 });
+      files.writeFile("log:aside", this.#path(entry), entry.place.segment.read(entry.place.at, entry.size));
       this.#removeStored(entry);
     }
     this.#aside(this.#path(entry), reason);
@@ -160,7 +160,7 @@ export class TxLog {
       files.write("log:write", fd, content, 0, content.length, 0);
     } catch (error) {
       fs.closeSync(fd);
-      fs.rmSync(path, { force: true });
+      files.unlink("log:undo", path);
       throw error;
     }
     fs.closeSync(fd);

@@ -97,10 +97,10 @@ function* checkEpochs(writes: readonly WriteRecord[]): Generator<Violation> {
 const exactlyOne = (before: Position, after: Position): boolean => after.txid === before.txid + 1;
 
 function* checkSessions(records: readonly HistoryRecord[], final: FinalState, promises: Promises): Generator<Violation> {
-  // What a session knows to exist: of its own entries wherever it asks, of others' on the node that has shown them to it.
+  // What a session knows to exist: what its cookie stands for wherever it asks, and what a node has shown it on that node.
   const known = new Map<string, Set<number>>();
-  const of = (session: string, about: string, node = "?"): Set<number> => {
-    const key = session === about ? session : `${session} ${node} ${about}`;
+  const of = (session: string, about: string, node: string): Set<number> => {
+    const key = `${session} ${about} ${node}`;
     const set = known.get(key) ?? new Set<number>();
     known.set(key, set);
     return set;
@@ -110,18 +110,18 @@ function* checkSessions(records: readonly HistoryRecord[], final: FinalState, pr
     if (record.outcome !== "ok") continue;
     const { session, node } = record;
     if (record.op === "write") {
-      if (record.marked === true) of(session, session).add(record.n);
+      if (record.marked === true) of(session, session, "").add(record.n);
       continue;
     }
     for (const [about, numbers] of Object.entries(record.seen ?? {})) {
       const shown = new Set(numbers);
-      const set = of(session, about, node);
-      for (const n of set) {
+      const here = of(session, about, node ?? "?");
+      for (const n of new Set([...here, ...of(session, about, "")])) {
         if (shown.has(n) || (promises.losses === "listed" && !has(final.entries, about, n) && has(final.diverged, about, n))) continue;
         yield { rule: "read went back", text: `session ${session} at ${Math.round(record.begin)} ms on ${node} was not shown ${about}/${n}, which it had written or seen` };
         break;
       }
-      for (const n of shown) set.add(n);
+      for (const n of shown) here.add(n);
     }
   }
 }

@@ -58,7 +58,7 @@ export async function runFaults(options: RunOptions): Promise<RunResult> {
   let failed = true;
   let clients: Clients | undefined;
   try {
-    clients = new Clients({ seed, sessions: 4, urls: () => cluster.nodes.map(({ name, proxyUrl }) => ({ name, url: proxyUrl })), history, timeoutMs: 15_000, thinkMs: 25 });
+    clients = new Clients({ seed, sessions: 6, urls: () => cluster.nodes.map(({ name, proxyUrl }) => ({ name, url: proxyUrl })), history, timeoutMs: 15_000, thinkMs: 25 });
     await until("the first acknowledged write", () => history.records.some(({ op, outcome }) => op === "write" && outcome === "ok"));
     let ending = Promise.resolve();
     for (const [index, step] of plan.entries()) {
