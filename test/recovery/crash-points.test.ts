@@ -12,7 +12,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import Database from "better-sqlite3";
-import { until } from "../support/cluster.ts";
+import { TestCluster, until, type TestNode } from "../support/cluster.ts";
+import { positionOf } from "../support/compare.ts";
+import { bytesOf, shell } from "../support/programs.ts";
 import { Random, seedOfRun } from "../support/random.ts";
 import { restore, type CrashState } from "./disk-record.ts";
 import { BOOT, DATABASE, OTHER_BOOT, checksumOf, contentOf, openStore, type OpenedStore } from "./node-store.ts";
@@ -193,4 +195,37 @@ test("a follower whose machine loses its power at any point never shows a state 
   }
   t.diagnostic(`${states} states, ${usable} went on without a snapshot, seed ${seed}`);
   assert.ok(usable > 0);
+});
+
+test("real nodes start on a sample of these states: the database can be read and written through the mount", { timeout: 300_000 }, async (t) => {
+  const random = new Random(seed + 2);
+  const { length } = primary.record.changes;
+  for (let sample = 0; sample < 5; sample++) {
+    const count = Math.round((length * (sample + random.next())) / 5);
+    const state = sample % 2 === 0 ? primary.record.afterKill(count) : primary.record.afterPowerLoss(count, random);
+    const rows = last(primary.committed, count)?.rows ?? 0;
+    const next = primary.committed.find(({ changes }) => changes > count)?.rows ?? rows;
+    const where = `real node, sample ${sample}, after ${count} of ${length} changes (SEED=${seed})`;
+    const cluster = await TestCluster.make(["a"]);
+    try {
+      const [a] = cluster.nodes as [TestNode];
+      restore(state, a.data);
+      a.start();
+      await a.ready();
+      const path = a.path(DATABASE);
+      shell(path, "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, body BLOB)");
+      const found = Number(shell(path, "SELECT count(*) FROM t"));
+      assert.ok(found === rows || found === next, `${where}: ${found} rows instead of ${rows} (or ${next})`);
+      shell(path, "INSERT INTO t(body) VALUES (1)");
+      assert.equal(shell(path, "PRAGMA integrity_check"), "ok", where);
+      const position = await until("the position to be what SQLite reads", () => {
+        const { checksum, txid } = positionOf(a, DATABASE);
+        return checksum === checksumOf(bytesOf(path)) ? txid : undefined;
+      });
+      t.diagnostic(`${where}: ${found} rows, TXID ${position}`);
+      assert.equal(await a.stop(), 0, where);
+    } finally {
+      await cluster.dispose();
+    }
+  }
 });
