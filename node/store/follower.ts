@@ -60,14 +60,22 @@ export class Follower {
    */
   async attach(options: { live: boolean }): Promise<void> {
     const { database } = this;
-    if (database.deleted || !fs.existsSync(database.paths.database)) return;
+    if (database.deleted) return;
+    if (!fs.existsSync(database.paths.database)) {
+      // Whatever comes next would be laid over nothing.
+      database.distrust ??= "its file is gone";
+      return;
+    }
+    // The files may be ahead of what is left of the log: the newest transaction in it must not be laid over them.
+    if (database.log.lostEnd) database.distrust ??= "the end of the log was damaged";
+    const behind = !database.log.lostEnd && database.pendingInstall === undefined;
     const replica = Replica.open(database.paths, { pageSize: this.#pageSizeOnDisk(), live: options.live });
     this.#replica = replica;
     replica.onFileChange = () => this.#host.invalidateAttributes(database.name);
     replica.onError = (error) => this.#host.report(`Checkpoint of "${database.name}" failed and is tried again`, error);
     const newest = database.log.newest;
     // A transaction is there as a whole or not at all, so a sample of its pages tells; a large one is not applied again at every start.
-    if (newest !== undefined && newest.max === database.position.txid && replica.pageSize === database.pageSize && this.#newestMissing() !== undefined) await this.#applyStored(newest.min);
+    if (behind && newest !== undefined && newest.max === database.position.txid && replica.pageSize === database.pageSize && this.#newestMissing() !== undefined) await this.#applyStored(newest.min);
     const missing = options.live || database.distrust !== undefined ? undefined : this.#newestMissing();
     if (missing !== undefined) database.distrust = `${missing} is not what the log says; the end of the WAL may be lost`;
     await this.#host.fence(database.name, true);

@@ -93,6 +93,7 @@ export class Store implements MountHooks {
 
   /** Reads what the node has on disk. Takes time per database, not per byte. */
   open(): void {
+    for (const name of fs.readdirSync(this.#options.dataDir)) if (/^import-\d+-\d+\.part$/.test(name)) files.unlink("import:unfinished", join(this.#options.dataDir, name));
     for (const folder of fs.readdirSync(join(this.#options.dataDir, "log"))) this.#load(decodeLogName(folder));
     for (const name of this.#filesBelow("")) {
       const { companion } = splitCompanion(name);
