@@ -4,6 +4,7 @@
 #   make test               all tests; ONLY=text runs the test files whose path contains the text
 #   make demo               three nodes with the example application on this machine
 #   make bench              the tables of speed and memory
+#   make chaos              faults until MINUTES are over: SEED=… MINUTES=… NODES=3 LEASE=static FAULTS=40 (a run)
 #   make check              types only
 #   make gen                proto/gen from the .proto files
 
@@ -14,7 +15,7 @@ PROTOS := $(wildcard proto/*.proto)
 EXAMPLE := examples/express
 
 .DELETE_ON_ERROR:
-.PHONY: build test demo bench gen check clean example test-tools
+.PHONY: build test chaos demo bench gen check clean example test-tools
 
 build: dist/.stamp
 
@@ -36,7 +37,11 @@ dist/.stamp: $(STAMP) $(SOURCES) $(PROTOS)
 test: build example test-tools
 	$(NODE) test/run.ts $(ONLY)
 
-# What the tests use beyond the packages: the sqlite3 shell, Python's SQLite, libfuse 2 for the second mount driver.
+# Prints how to replay a failure, and leaves what is known of it.
+chaos: build example test-tools
+	@SEED=$(SEED) MINUTES=$(or $(MINUTES),0) NODES=$(or $(NODES),3) LEASE=$(or $(LEASE),static) FAULTS=$(or $(FAULTS),40) $(NODE) test/faults/run.ts
+
+# What the tests use beyond the packages: the sqlite3 shell, Python's SQLite, libfuse 2 for the second mount driver, ip for network namespaces.
 test-tools:
 	@sh test/support/install-tools.sh
 

@@ -32,6 +32,8 @@ const GROUPS: readonly Group[] = [
   { pattern: "test/{proxy,proxy-fast}/**/*.test.ts", parallel: false, limitMs: 300_000 },
   { pattern: "test/smuggling/**/*.test.ts", parallel: false, limitMs: 900_000 },
   { pattern: "test/cluster/**/*.test.ts", parallel: false, limitMs: 480_000 },
+  { pattern: "test/recovery/**/*.test.ts", parallel: false, limitMs: 480_000 },
+  { pattern: "test/faults/**/*.test.ts", parallel: false, limitMs: 600_000 },
 ];
 
 async function main(): Promise<number> {

@@ -9,6 +9,7 @@
 import * as grpc from "@grpc/grpc-js";
 import fs from "node:fs";
 import { FOLLOWER_QUEUE_BYTES_MAX, LOG_MEMORY_BYTES_MAX } from "../core/limits.ts";
+import { files } from "../io/files.ts";
 import { SnapshotTarget } from "../store/snapshot-target.ts";
 import type { Store } from "../store/store.ts";
 import type { Follower } from "../store/follower.ts";
@@ -43,7 +44,7 @@ interface Incoming {
   /** Pieces of the transaction file that is just arriving. */
   pieces: Buffer[];
   bytes: number;
-  spill: { fd: number; path: string } | undefined;
+  spill: { fd: number; path: string; written: number } | undefined;
   /** A snapshot is under way: the stream is ignored. */
   snapshot: boolean;
 }
@@ -233,7 +234,7 @@ export class ReplicationClient {
     incoming.bytes = 0;
     if (incoming.spill === undefined) return;
     fs.closeSync(incoming.spill.fd);
-    fs.rmSync(incoming.spill.path, { force: true });
+    files.unlink("receive:drop", incoming.spill.path);
     incoming.spill = undefined;
   }
 
@@ -267,11 +268,14 @@ export class ReplicationClient {
   #spill(name: string, incoming: Incoming): void {
     if (incoming.spill === undefined) {
       const folder = this.#options.store.logFolder(name);
-      fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+      files.mkdir("receive:folder", folder);
       const path = `${folder}/received.part`;
-      incoming.spill = { fd: fs.openSync(path, "w", 0o600), path };
+      incoming.spill = { fd: files.open("receive:open", path, "w"), path, written: 0 };
     }
-    for (const data of incoming.pieces) fs.writeSync(incoming.spill.fd, data);
+    for (const data of incoming.pieces) {
+      files.write("receive:write", incoming.spill.fd, data, 0, data.length, incoming.spill.written);
+      incoming.spill.written += data.length;
+    }
     incoming.pieces = [];
   }
 

@@ -23,7 +23,7 @@ export class Aside {
     let target = join(this.#folder, `${stamp}-${basename(path)}`);
     for (let n = 1; fs.existsSync(target); n++) target = join(this.#folder, `${stamp}-${n}-${basename(path)}`);
     files.rename("aside:move", path, target);
-    fs.writeFileSync(`${target}.why`, JSON.stringify({ time: new Date().toISOString(), from: path, reason }, undefined, 1));
+    files.writeFile("aside:why", `${target}.why`, JSON.stringify({ time: new Date().toISOString(), from: path, reason }, undefined, 1));
     this.#count = undefined;
   }
 

@@ -66,7 +66,7 @@ export function compactLog(log: TxLog, upTo: number): boolean {
       at += chunk.length;
     });
   } catch (error) {
-    fs.rmSync(path, { force: true });
+    files.unlink("compact:undo", path);
     throw error;
   } finally {
     fs.closeSync(output);

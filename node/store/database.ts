@@ -122,6 +122,12 @@ export class Database {
     } else {
       this.#position = { ...base, epoch };
     }
+    // The log has lost its end (damaged, or never on the disk): the TXIDs that the page checksums have seen must not be given out again.
+    if (header !== undefined && header.txid > this.#position.txid) {
+      this.#position = { epoch, txid: header.txid, checksum: header.checksum };
+      this.pageSize = header.pageSize;
+      this.deleted = header.pageCount === 0;
+    }
     if (state?.pending !== undefined && state.pending !== null) {
       this.pendingInstall = { epoch: state.pending.epoch, txid: state.pending.txid, checksum: BigInt(`0x${state.pending.checksum}`) };
       this.pageSize = state.pending.pageSize;

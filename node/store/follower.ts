@@ -61,14 +61,22 @@ export class Follower {
    */
   async attach(options: { live: boolean }): Promise<void> {
     const { database } = this;
-    if (database.deleted || !fs.existsSync(database.paths.database)) return;
+    if (database.deleted) return;
+    if (!fs.existsSync(database.paths.database)) {
+      // Whatever comes next would be laid over nothing.
+      database.distrust ??= "its file is gone";
+      return;
+    }
+    // The files may be ahead of what is left of the log: the newest transaction in it must not be laid over them.
+    if (database.log.lostEnd) database.distrust ??= "the end of the log was damaged";
+    const behind = !database.log.lostEnd && database.pendingInstall === undefined;
     const replica = Replica.open(database.paths, { pageSize: this.#pageSizeOnDisk(), live: options.live });
     this.#replica = replica;
     replica.onFileChange = () => this.#host.invalidateAttributes(database.name);
     replica.onError = (error) => this.#host.report(`Checkpoint of "${database.name}" failed and is tried again`, error);
     const newest = database.log.newest;
     // A transaction is there as a whole or not at all, so a sample of its pages tells; a large one is not applied again at every start.
-    if (newest !== undefined && newest.max === database.position.txid && replica.pageSize === database.pageSize && this.#newestMissing() !== undefined) await this.#applyStored(newest.min);
+    if (behind && newest !== undefined && newest.max === database.position.txid && replica.pageSize === database.pageSize && this.#newestMissing() !== undefined) await this.#applyStored(newest.min);
     const missing = options.live || database.distrust !== undefined ? undefined : this.#newestMissing();
     if (missing !== undefined) database.distrust = `${missing} is not what the log says; the end of the WAL may be lost`;
     await this.#host.fence(database.name, true);
@@ -177,7 +185,7 @@ export class Follower {
       output.commit();
     } else {
       const { path, commit } = log.begin(header.minTxid, header.maxTxid);
-      fs.renameSync(ltx.path, path);
+      files.rename("apply:received", ltx.path, path);
       commit();
     }
   }
@@ -218,12 +226,12 @@ export class Follower {
   async #place(staging: string, pageSize: number): Promise<void> {
     const { paths, name } = this.database;
     for (const suffix of ["", "-wal", "-shm"]) await this.#host.hide(`${name}${suffix}`);
-    fs.mkdirSync(paths.database.slice(0, paths.database.lastIndexOf("/")), { recursive: true, mode: 0o755 });
+    files.mkdir("follower:place", paths.database.slice(0, paths.database.lastIndexOf("/")), 0o755);
     const existing = fs.statSync(paths.database, { throwIfNoEntry: false });
     const owned = ownershipOf(paths.database);
     if (owned !== undefined) giveOwnership(staging, owned);
     if (existing !== undefined && existing.size > 0) this.#host.report(`"${name}" was here as a local file and is set aside`, undefined);
-    if (existing !== undefined && existing.size > 0) fs.renameSync(paths.database, `${paths.database}.local-${Date.now()}`);
+    if (existing !== undefined && existing.size > 0) files.rename("follower:local", paths.database, `${paths.database}.local-${Date.now()}`);
     for (const path of [paths.wal, paths.shm, paths.journal]) files.unlink("follower:place", path);
     files.rename("follower:place", staging, paths.database);
     this.#replicaIsFresh(pageSize);

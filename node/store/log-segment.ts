@@ -43,7 +43,7 @@ export class LogSegment {
   }
 
   /** Opens a segment that an earlier process left, and says what is in it. Bytes after the last whole record are cut off. */
-  static recover(path: string): { segment: LogSegment; records: SegmentRecord[] } {
+  static recover(path: string): { segment: LogSegment; records: SegmentRecord[]; cut: boolean } {
     const fd = files.open("segment:open", path, "r+");
     const size = files.size(fd);
     const records: SegmentRecord[] = [];
@@ -62,7 +62,7 @@ export class LogSegment {
       at += LENGTH_SIZE + length;
     }
     if (at < size) files.truncate("segment:cut", fd, at);
-    return { segment: new LogSegment(path, fd, at), records };
+    return { segment: new LogSegment(path, fd, at), records, cut: at < size };
   }
 
   get bytes(): number {
@@ -78,7 +78,7 @@ export class LogSegment {
     try {
       files.write("segment:write", this.#fd, record, 0, record.length, at);
     } catch (error) {
-      fs.ftruncateSync(this.#fd, at);
+      files.truncate("segment:undo", this.#fd, at);
       throw error;
     }
     this.#end = at + record.length;

@@ -100,6 +100,9 @@ export class Replica {
       this.#index.begin({ pageSize: this.pageSize, salt1: found.header.salt1, salt2: found.header.salt2, pageCount: found.pageCount });
       found.pages.forEach((pgno, i) => this.#put(i + 1, pgno));
       this.#index.publish({ mxFrame: found.mxFrame, pageCount: found.pageCount, checksum: found.checksum });
+      // Frames behind a lost one would be valid again once the same transaction is appended in its place: same salts, same running checksum.
+      const end = frameOffset(found.mxFrame + 1, this.pageSize);
+      if (files.size(this.#walFd) > end) files.truncate("replica:wal", this.#walFd, end);
     } else {
       this.pageCount = filePages;
       const salt1 = randomBytes(4).readUInt32BE();

@@ -80,7 +80,7 @@ export class SnapshotTarget {
 
   #note(): void {
     const note: Note = { base: formatPosition(this.base), pageSize: this.pageSize, nextPage: this.#nextPage, missing: [...this.#missing] };
-    fs.writeFileSync(this.#notePath, JSON.stringify(note));
+    files.writeFile("snapshot:note", this.#notePath, JSON.stringify(note));
     this.#sinceNote = 0;
   }
 
@@ -136,7 +136,7 @@ export class SnapshotTarget {
     files.truncate("snapshot:file", this.#fd, this.#sums.pageCount * this.pageSize);
     await this.#sync.finish();
     fs.closeSync(this.#fd);
-    fs.rmSync(this.#notePath, { force: true });
+    files.unlink("snapshot:note", this.#notePath);
     return { path: this.path, sums: this.#sums, pageSize: this.pageSize, position: end };
   }
 
@@ -149,7 +149,7 @@ export class SnapshotTarget {
   async discard(): Promise<void> {
     await this.#sync.settled();
     fs.closeSync(this.#fd);
-    fs.rmSync(this.path, { force: true });
-    fs.rmSync(this.#notePath, { force: true });
+    files.unlink("snapshot:discard", this.path);
+    files.unlink("snapshot:note", this.#notePath);
   }
 }

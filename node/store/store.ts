@@ -94,6 +94,7 @@ export class Store implements MountHooks {
 
   /** Reads what the node has on disk. Takes time per database, not per byte. */
   open(): void {
+    for (const name of fs.readdirSync(this.#options.dataDir)) if (/^import-\d+-\d+\.part$/.test(name)) files.unlink("import:unfinished", join(this.#options.dataDir, name));
     for (const folder of fs.readdirSync(join(this.#options.dataDir, "log"))) this.#load(decodeLogName(folder));
     for (const name of this.#filesBelow("")) {
       const { companion } = splitCompanion(name);
@@ -264,7 +265,7 @@ export class Store implements MountHooks {
       const { database } = entry;
       const place = (): void => {
         entry.primary?.close();
-        fs.mkdirSync(dirname(database.paths.database), { recursive: true });
+        files.mkdir("import:place", dirname(database.paths.database), 0o777);
         for (const path of [database.paths.wal, database.paths.shm, database.paths.journal]) files.unlink("import:place", path);
         files.rename("import:place", staging, database.paths.database);
         for (const suffix of ["", "-wal", "-shm", "-journal"]) this.#options.host.invalidateEntry(`${name}${suffix}`);
@@ -289,7 +290,7 @@ export class Store implements MountHooks {
       this.#namesChanged();
       return database;
     } finally {
-      fs.rmSync(staging, { force: true });
+      files.unlink("import:undo", staging);
     }
   }
 

@@ -88,7 +88,7 @@ async function exportReplica({ follower, database }: StoredDatabase, target: str
       if (sums.checksum !== database.position.checksum) throw new AppError("CORRUPT_FILE", [database.paths.database, "pages are not what their checksums say; the node is healing them, try again"]);
       files.fdatasyncNow("export:sync", fd);
     } catch (error) {
-      fs.rmSync(part, { force: true });
+      files.unlink("export:undo", part);
       throw error;
     } finally {
       fs.closeSync(fd);

@@ -25,6 +25,9 @@ export interface LogEntry {
   readonly place: { readonly segment: LogSegment; readonly at: number } | undefined;
 }
 
+/** What a process that died may have left unfinished in a log folder. A snapshot on its way in is no such thing: it is gone on with. */
+const UNFINISHED = /\.ltx\.(?:part|merge)$|\.new$|^(?:create\.part|apply\.spool|received\.part)$/;
+
 export class TxLog {
   readonly folder: string;
   readonly #aside: (path: string, reason: string) => void;
@@ -34,6 +37,8 @@ export class TxLog {
   #tail: LogSegment | undefined;
   readonly #recent = new Map<number, Buffer>();
   #recentBytes = 0;
+  /** Whether the last open had to cut off or set aside what was at the end: there may have been transactions that this log does not know. */
+  lostEnd = false;
   /** First TXIDs of entries that must not be merged with the one before: the page size changes there. */
   readonly borders = new Set<number>();
 
@@ -46,7 +51,12 @@ export class TxLog {
   open(): void {
     files.mkdir("log:folder", this.folder);
     const found: LogEntry[] = [];
+    this.lostEnd = false;
     for (const name of fs.readdirSync(this.folder)) {
+      if (UNFINISHED.test(name)) {
+        files.unlink("log:unfinished", join(this.folder, name));
+        continue;
+      }
       const range = parseLtxFileName(name);
       if (name.endsWith(SEGMENT_SUFFIX)) found.push(...this.#recoverSegment(name));
       if (range === undefined) continue;
@@ -70,6 +80,7 @@ export class TxLog {
       const reason = this.#whyUnusable(newest);
       if (reason === undefined) break;
       this.#setAside(newest, reason);
+      this.lostEnd = true;
       entries.pop();
     }
     this.#entries = entries;
@@ -78,7 +89,8 @@ export class TxLog {
 
   #recoverSegment(name: string): LogEntry[] {
     const path = join(this.folder, name);
-    const { segment, records } = LogSegment.recover(path);
+    const { segment, records, cut } = LogSegment.recover(path);
+    if (cut) this.lostEnd = true;
     segment.live = records.length;
     if (records.length === 0) segment.remove();
     const writtenMs = records.length === 0 ? 0 : fs.statSync(path).mtimeMs;
@@ -97,7 +109,7 @@ export class TxLog {
   #setAside(entry: LogEntry, reason: string): void {
     if (entry.place !== undefined) {
       // The bytes of the record, as a file that can be looked at.
-      fs.writeFileSync(this.#path(entry), entry.place.segment.read(entry.place.at, entry.size), { mode: 0o600 });
+      files.writeFile("log:aside", this.#path(entry), entry.place.segment.read(entry.place.at, entry.size));
       entry.place.segment.cut(entry.place.at);
       this.#removeStored(entry);
     }
@@ -109,7 +121,7 @@ export class TxLog {
     const index = this.#entries.indexOf(entry);
     if (index === -1) return;
     if (entry.place !== undefined) {
-      fs.writeFileSync(this.#path(entry), entry.place.segment.read(entry.place.at, entry.size), { mode: 0o600 });
+      files.writeFile("log:aside", this.#path(entry), entry.place.segment.read(entry.place.at, entry.size));
       this.#removeStored(entry);
     }
     this.#aside(this.#path(entry), reason);
@@ -160,7 +172,7 @@ export class TxLog {
       files.write("log:write", fd, content, 0, content.length, 0);
     } catch (error) {
       fs.closeSync(fd);
-      fs.rmSync(path, { force: true });
+      files.unlink("log:undo", path);
       throw error;
     }
     fs.closeSync(fd);

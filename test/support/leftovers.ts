@@ -1,8 +1,8 @@
 /**
- * What a run of the tests may leave behind, and how it is taken away: processes, mounts, folders.
+ * What a run of the tests may leave behind, and how it is taken away: processes, mounts, network namespaces, folders.
  *
  * Always holds: only things that carry the mark of a run are touched. The mark of a process is the variable SLUICE_TEST_RUN in its environment,
- * which children inherit; that of mounts and folders is a path below /tmp/sluice-test-<mark>. A mark names the runner (pid and start time), so
+ * which children inherit; that of mounts and folders is a path below /tmp/sluice-test-<mark>, that of namespaces the beginning of their name. A mark names the runner (pid and start time), so
  * the things of a run that still goes on in another terminal are left alone.
  */
 import { spawnSync } from "node:child_process";
@@ -49,6 +49,11 @@ export async function cleanUp(which: { readonly mark: string } | "orphans"): Pro
     for (let waited = 0; waited < 5_000 && pids.some(({ pid }) => identify(pid) !== undefined); waited += 20) await sleep(20);
   }
   unmountAll(isMeant, done);
+  for (const name of namespaces()) {
+    if (!isMeant(/^sluice-test-(\d+-\d+)-/.exec(name)?.[1] ?? "")) continue;
+    spawnSync("ip", ["netns", "del", name]);
+    done.push(`removed the network namespace ${name}`);
+  }
   for (const name of readdirSync(FOLDER)) {
     if (!name.startsWith(PREFIX) || !isMeant(name.slice(PREFIX.length))) continue;
     const path = join(FOLDER, name);
@@ -59,6 +64,14 @@ export async function cleanUp(which: { readonly mark: string } | "orphans"): Pro
     rmSync(path, { recursive: true, force: true });
   }
   return done;
+}
+
+function namespaces(): string[] {
+  try {
+    return readdirSync("/var/run/netns");
+  } catch {
+    return []; // None was ever made.
+  }
 }
 
 function isRunning(mark: string): boolean {

@@ -1,0 +1,93 @@
+/**
+ * The application of the fault tests: it appends numbered entries to one SQLite database and lists them. Nothing in it knows of Sluice, except
+ * that `/append` reads the position file before and after, as evidence of who committed in which epoch.
+ *
+ * DATABASE is the path, PORT where it listens, NODE the name that an entry keeps of where it was written.
+ */
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import Database from "better-sqlite3";
+
+const { DATABASE, PORT, NODE } = process.env;
+let writer;
+let reader;
+
+function open(options) {
+  const db = new Database(DATABASE, { timeout: 3_000, ...options });
+  db.pragma("synchronous = FULL");
+  return db;
+}
+
+function forWriting() {
+  if (writer === undefined) {
+    const db = open({});
+    try {
+      const hasTable = () => db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'entry'").get() !== undefined;
+      if (!hasTable()) {
+        db.pragma("journal_mode = WAL");
+        db.transaction(() => hasTable() || db.exec("CREATE TABLE entry(seq INTEGER PRIMARY KEY AUTOINCREMENT, client TEXT, n INTEGER, node TEXT, body BLOB, UNIQUE(client, n))")).immediate();
+      }
+    } catch (error) {
+      db.close();
+      throw error;
+    }
+    writer = db;
+  }
+  return writer;
+}
+
+function position() {
+  try {
+    return readFileSync(`${DATABASE}-pos`, "latin1").trim();
+  } catch {
+    return ""; // Not a database of the cluster yet.
+  }
+}
+
+function append({ client, n }) {
+  const db = forWriting();
+  const before = position();
+  try {
+    db.prepare("INSERT INTO entry(client, n, node, body) VALUES (?, ?, ?, randomblob(300))").run(client, n, NODE);
+  } catch (error) {
+    if (error.code === "SQLITE_CONSTRAINT_UNIQUE") return [409, { error: "this entry is there already" }];
+    throw error;
+  }
+  return [201, { node: NODE, before, after: position() }];
+}
+
+function list(clients) {
+  try {
+    reader ??= open({ fileMustExist: true });
+    const numbers = reader.prepare("SELECT n FROM entry WHERE client = ? ORDER BY n").pluck();
+    return [200, { node: NODE, entries: Object.fromEntries(reader.transaction(() => clients.map((client) => [client, numbers.all(client)]))()) }];
+  } catch (error) {
+    const missing = error.code === "SQLITE_CANTOPEN" || /no such table/.test(error.message);
+    if (missing) return [200, { node: NODE, entries: Object.fromEntries(clients.map((client) => [client, []])) }];
+    throw error;
+  }
+}
+
+/** Connections that have met an error are given up: the next request opens anew, as pools do. */
+function answer(work) {
+  try {
+    return work();
+  } catch (error) {
+    if (!/^SQLITE_BUSY/.test(error.code ?? "")) {
+      try { writer?.close(); } catch { /* It is of no use any more. */ }
+      try { reader?.close(); } catch { /* Nor is this one. */ }
+      writer = reader = undefined;
+    }
+    return [503, { error: `${error.code ?? ""} ${error.message}` }];
+  }
+}
+
+createServer((request, response) => {
+  const url = new URL(request.url, "http://app");
+  let text = "";
+  request.on("data", (piece) => (text += piece));
+  request.on("end", () => {
+    const [status, body] = request.method === "POST" ? answer(() => append(JSON.parse(text))) : answer(() => list(url.searchParams.getAll("client")));
+    response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+  });
+}).listen(Number(PORT), "127.0.0.1");
