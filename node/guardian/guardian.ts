@@ -49,11 +49,8 @@ const GRACE_MS = { application: 10_000, proxy: 12_000, engine: 30_000, engineExi
 /** Deaths of the engine before it has served for the first time, after which the node gives up. */
 const FIRST_STARTS_MAX = 5;
 
-/**
- * Small young generations (MiB): both processes are long-lived, with short-lived garbage, and a node is to fit beside its application. The
- * engine collects in its own thread, because helpers would take processor time from the application that waits for it.
- */
-const ENGINE_FLAGS = ["--max-semi-space-size=2", "--single-threaded-gc"];
+/** Small young generations (MiB) and a small heap: long-lived, with short-lived garbage of small messages, and a node is to fit beside its application. */
+const ENGINE_FLAGS = ["--max-semi-space-size=2", "--optimize-for-size"];
 /** Without --optimize-for-size, which costs the proxy a third more processor time for each request. */
 export const PROXY_FLAGS: readonly string[] = ["--max-semi-space-size=2", "--max-old-space-size=96"];
 
