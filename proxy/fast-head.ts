@@ -201,7 +201,8 @@ export function readResponseHead(text: string, end: number, toHead: boolean): Re
           if (chunked || !modern || valueOf(text, colon + 1, next - 2).toLowerCase() !== "chunked") return undefined;
           chunked = true;
           break;
-        case "connection": {
+        // The second name has long been obsolete, but Node's parser heeds it, so some senders may mean it.
+        case "connection": case "proxy-connection": {
           const value = valueOf(text, colon + 1, next - 2).toLowerCase();
           if (value === "close") keepAlive = false;
           // Fields that are named here go no further, and an older sender that keeps the connection is too rare to be believed.
@@ -215,7 +216,7 @@ export function readResponseHead(text: string, end: number, toHead: boolean): Re
           dropped.push(at, next);
           break;
         }
-        case "proxy-connection": case "te": case "trailer": case "upgrade": case "http2-settings": case "proxy-authenticate":
+        case "te": case "trailer": case "upgrade": case "http2-settings": case "proxy-authenticate":
         case "proxy-authentication-info": case "proxy-authorization":
           dropped.push(at, next);
           break;
