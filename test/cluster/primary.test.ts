@@ -43,6 +43,8 @@ describe("on the primary", { timeout: 400_000 }, () => {
         if (db.pragma(`journal_mode = ${mode}`, { simple: true }) !== mode) throw new Error("the journal mode is another one");
         db.exec("CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB)");
       }, a.path(name), mode);
+      // Without a journal nothing announces a new database: it is found by its header, a moment later.
+      await until(`${name} to be known as a database`, () => fs.existsSync(a.path(`${name}-pos`)));
       await cluster.inStep(name);
       const before = txidOf(a, name);
       const commits = 40;

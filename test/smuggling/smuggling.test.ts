@@ -139,7 +139,13 @@ test("mutated cases: nothing goes out that the grammar does not see, unless a ju
   const count = Number(process.env["MUTATIONS"] ?? 400);
   const random = new Random(SEED);
   console.log(`${count} mutations, ${REPLAY}`);
-  const mutations = Array.from({ length: count }, (_all, number) => mutate(random, CASES, number));
+  // Most cases are refused as they are; three of four mutations begin with one that is plainly right, so that enough of them are passed on.
+  // Fields of our own say something to this proxy that no judge can know; the written cases have them, each with its reason.
+  // Nor can two known disagreements in one mutation be told from a new one.
+  const disputed = namesIn(DISAGREEMENTS);
+  const common = CASES.filter(({ name, bytes }) => !disputed.has(name) && !/sluice-/i.test(bytes));
+  const sound = common.filter((one) => grammar(sent(one)).requests.length > 1);
+  const mutations = Array.from({ length: count }, (_all, number) => mutate(random, number % 4 === 0 ? common : sound, number));
   const [sluice, chain] = await Promise.all([startSluice(t), startSluiceChain(t)]);
   const judges = versionOf("haproxy") === undefined || versionOf("nginx") === undefined ? [] : await Promise.all([startHaproxy(t), startNginx(t)]);
   const [bySluice, byChain, ...byJudges] = await Promise.all([sluice, chain, ...judges].map((subject) => runAll(subject, mutations)));
@@ -152,6 +158,7 @@ test("mutated cases: nothing goes out that the grammar does not see, unless a ju
     return `${theirs.join(" | ")}: ${JSON.stringify(sent(one))}`;
   };
   const passed = [...bySluice!.values()].filter(({ requests }) => requests.length > 0).length;
+  console.log(`${passed} of ${count} were passed on`);
   assert.ok(passed > count / 10 && passed < count * 0.95, `${passed} of ${count} were passed on`);
   assert.deepEqual(await problems([sluice, chain, ...judges], mutations, [bySluice!, byChain!, ...byJudges], problem), [], REPLAY);
 });
