@@ -105,9 +105,9 @@ export const files = {
     guarded(label, from, () => fs.renameSync(from, to));
     recorder?.({ op: "rename", label, from, to });
   },
-  fdatasync(label: Label, fd: number): Promise<void> {
+  async fdatasync(label: Label, fd: number): Promise<void> {
     hook?.(label, fd);
-    return new Promise((resolve, reject) => fs.fdatasync(fd, (error) => {
+    await new Promise<void>((resolve, reject) => fs.fdatasync(fd, (error) => {
       if (error !== null) return reject(error);
       recorder?.({ op: "sync", label, fd });
       resolve();

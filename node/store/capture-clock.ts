@@ -1,7 +1,7 @@
 /**
  * When to look for commits that nobody announces: the clock of WAL capture.
  *
- * Always holds: after a commit, the database is looked at within a few milliseconds, whatever state the clock is in. Quiet databases cost
+ * Always holds: after a commit, the database is looked at within some ten milliseconds, whatever state the clock is in. Quiet databases cost
  * nothing: an inotify watch on the `-wal` wakes the clock at the first write. A busy database has no watch, because each event would cost its
  * writer a wake-up per commit; a timer polls it until it has been quiet for a while: each millisecond, or less often while so many commits come
  * that a look costs the writers more processor time than its promptness is worth to readers elsewhere. Then most looks happen when a writer

@@ -133,9 +133,13 @@ export class SnapshotTarget {
       await this.discard();
       throw new AppError("CORRUPT_FILE", [this.path, `the snapshot has checksum ${this.#sums.checksum.toString(16)} instead of ${end.checksum.toString(16)}`]);
     }
-    files.truncate("snapshot:file", this.#fd, this.#sums.pageCount * this.pageSize);
-    await this.#sync.finish();
-    fs.closeSync(this.#fd);
+    try {
+      files.truncate("snapshot:file", this.#fd, this.#sums.pageCount * this.pageSize);
+      await this.#sync.finish();
+    } finally {
+      // Where the disk is full, what has arrived stays for the next attempt.
+      await this.suspend();
+    }
     files.unlink("snapshot:note", this.#notePath);
     return { path: this.path, sums: this.#sums, pageSize: this.pageSize, position: end };
   }

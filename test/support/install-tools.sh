@@ -6,6 +6,7 @@ missing=""
 command -v sqlite3 >/dev/null 2>&1 || missing="$missing sqlite3"
 command -v python3 >/dev/null 2>&1 || missing="$missing python3"
 command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
+[ -x /usr/bin/chromium ] || [ -x /usr/bin/chromium-browser ] || [ -x /usr/bin/google-chrome ] || missing="$missing chromium"
 command -v mkfs.ext4 >/dev/null 2>&1 || missing="$missing e2fsprogs"
 if ! ldconfig -p 2>/dev/null | grep -q 'libfuse\.so\.2'; then
   missing="$missing libfuse2"
