@@ -6,7 +6,6 @@
  * guardian starts a new one on the same mount.
  */
 import fs from "node:fs";
-import os from "node:os";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { startAdminServer, type AdminServer } from "./admin/server.ts";
@@ -252,12 +251,6 @@ function say(message: EngineToGuardian): void {
   process.send?.(message);
 }
 
-/**
- * The engine's threads run for microseconds at a time, and applications (on this node by their system calls, on others by what they wait for)
- * wait for each of them: so they go before a program that computes.
- */
-const ENGINE_NICENESS = -10;
-
 let engine: Engine | undefined;
 
 process.on("disconnect", () => {
@@ -282,11 +275,6 @@ async function begin(init: Init): Promise<void> {
   };
   process.on("uncaughtException", die);
   process.on("unhandledRejection", die);
-  try {
-    os.setPriority(ENGINE_NICENESS);
-  } catch (error) {
-    log.debug({ err: error }, "The engine runs with the priority of any other program");
-  }
   try {
     engine = new Engine(init, log);
     await engine.start();
