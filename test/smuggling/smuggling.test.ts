@@ -139,19 +139,25 @@ test("mutated cases: nothing goes out that the grammar does not see, unless a ju
   const count = Number(process.env["MUTATIONS"] ?? 400);
   const random = new Random(SEED);
   console.log(`${count} mutations, ${REPLAY}`);
-  // Most cases are refused as they are; three of four mutations begin with one that is plainly right, so that enough of them are passed on.
-  // Fields of our own say something to this proxy that no judge can know; the written cases have them, each with its reason.
-  // Nor can two known disagreements in one mutation be told from a new one.
+  // Fields of our own say something to this proxy that no judge can know, and two known disagreements in one mutation cannot be told from a new
+  // one: mutations of such cases are only held to what must hold of any bytes. Most cases are refused as they are, so most mutations begin with one
+  // that is plainly right: enough of them must be passed on.
   const disputed = namesIn(DISAGREEMENTS);
   const common = CASES.filter(({ name, bytes }) => !disputed.has(name) && !/sluice-/i.test(bytes));
   const sound = common.filter((one) => grammar(sent(one)).requests.length > 1);
-  const mutations = Array.from({ length: count }, (_all, number) => mutate(random, number % 4 === 0 ? common : sound, number));
+  const unjudged = new Set<string>();
+  const mutations = Array.from({ length: count }, (_all, number) => {
+    const made = mutate(random, number % 8 === 0 ? CASES : number % 8 === 1 ? common : sound, number);
+    if (number % 8 === 0) unjudged.add(made.name);
+    return made;
+  });
   const [sluice, chain] = await Promise.all([startSluice(t), startSluiceChain(t)]);
   const judges = versionOf("haproxy") === undefined || versionOf("nginx") === undefined ? [] : await Promise.all([startHaproxy(t), startNginx(t)]);
   const [bySluice, byChain, ...byJudges] = await Promise.all([sluice, chain, ...judges].map((subject) => runAll(subject, mutations)));
   const problem = (one: Case, [ours, twice, ...others]: readonly Verdict[]): string | undefined => {
     const fault = smuggles(one, ours!) ?? smuggles(one, twice!);
     if (fault !== undefined) return `${fault}: ${JSON.stringify(sent(one))}`;
+    if (unjudged.has(one.name)) return undefined;
     const meant = grammar(sent(one));
     const theirs = [meant, ...others].map((other) => relation(ours!, other));
     if (theirs.some((how) => agrees(how, one.bytes)) || OTHER_PROTOCOL.test(one.bytes)) return undefined;
