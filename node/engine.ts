@@ -10,7 +10,7 @@ import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { startAdminServer, type AdminServer } from "./admin/server.ts";
 import { ClusterService } from "./cluster-service.ts";
-import { StaticLease } from "./cluster/lease-static.ts";
+import { StaticLease } from "./lease/fixed-role.ts";
 import { databaseSettings, isStaticPrimary, type Config } from "./core/config.ts";
 import { EngineStatus } from "./engine-status.ts";
 import { connectNative, openOwn, type NativeSession } from "./fuse-native/session.ts";
@@ -63,6 +63,7 @@ class Engine {
     this.#log = log;
     this.#identity = new Identity(config.data);
     const primary = isStaticPrimary(config);
+    if (config.lease.type !== "static") throw new AppError("CONFIG_INVALID", [config.source.file, `lease.type: the engine does not run elections yet; write static instead of ${config.lease.type}`]);
     this.#lease = new StaticLease({ advertise: config.advertise, primary: config.lease.primary, epoch: primary ? this.#identity.startEpoch() : 0 });
     if (primary) this.#identity.foundCluster();
     this.#self = { name: config.node.name, advertise: config.advertise, region: config.node.region, proxy: config.proxy?.advertise ?? "" };

@@ -4,6 +4,7 @@
  * Always holds: file, line and key are those of the operator's own text. Everything that refuses a configuration, from the YAML parser to
  * the check of the host, makes one of these, so that all faults read alike.
  */
+import { isAbsolute, relative } from "node:path";
 import { AppError } from "../../proto/errors.ts";
 import type { Config } from "../core/config.ts";
 
@@ -36,6 +37,12 @@ export function lineOf(lines: Readonly<Record<string, number>>, key: string): nu
     if (line !== undefined) return line;
   }
   return 0;
+}
+
+/** Whether a path is a folder or lies in it. */
+export function isInside(path: string, parent: string): boolean {
+  const way = relative(parent, path);
+  return way === "" || (way !== ".." && !way.startsWith("../") && !isAbsolute(way));
 }
 
 /** "fuse.mount", "proxy.rules[0].to", "databases["*.db"].replicate". */

@@ -5,37 +5,14 @@
  * The schema knows the file only; what depends on the machine (ports, folders, programs) is checked by host-check.ts.
  */
 import { hostname } from "node:os";
-import { isAbsolute, join, relative, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { z } from "zod";
 import { RUN_FILES, splitAddress, type Config } from "../core/config.ts";
-import { formatKey, lineOf, nearest, type Problem } from "./problem.ts";
-import { isRefusal, isWildcardHost, parseAddress, parseDuration, parseOrigin, parseSize, type Parsed } from "./units.ts";
+import { completeLease, LEASE_KEYS, leaseSchema } from "./lease-schema.ts";
+import { formatKey, isInside, lineOf, nearest, type Problem } from "./problem.ts";
+import { duration, flag, folder, HOUR_MS, listenAddress, matching, oneOf, parsed, reachableAddress, SPLIT } from "./types.ts";
+import { isWildcardHost, parseOrigin, parseSize, type Parsed } from "./units.ts";
 
-/** Separates reason and remedy in the message of a schema issue: a character that no sentence contains. */
-const SPLIT = "\u0000";
-
-/** A schema from a parser of units.ts. */
-function parsed<T>(parse: (value: unknown) => Parsed<T>): z.ZodPipe<z.ZodUnknown, z.ZodTransform<T, unknown>> {
-  return z.unknown().transform((value, context): T => {
-    const result = parse(value);
-    if (!isRefusal(result)) return result.value;
-    context.issues.push({ code: "custom", input: value, message: `${result.reason}${SPLIT}${result.remedy}` });
-    return z.NEVER;
-  });
-}
-
-const matching = (pattern: RegExp, reason: string, remedy: string) => z.string().regex(pattern, `${reason}${SPLIT}${remedy}`);
-
-const listenAddress = parsed((value) => parseAddress(value, { reachable: false }));
-const reachableAddress = parsed((value) => parseAddress(value, { reachable: true }));
-const duration = (minMs: number, maxMs: number) => parsed((value) => parseDuration(value, { minMs, maxMs }));
-const folder = matching(/^[^\0]+$/, "it is empty", "give the path of a folder");
-const oneOf = <const T extends readonly string[]>(values: T) => z.enum(values);
-
-const HOUR_MS = 3_600_000;
-
-/** The texts that come from variables are always texts. */
-const flag = z.union([z.boolean(), z.enum(["true", "false"]).transform((text) => text === "true")]);
 const numberWithin = (min: number, max: number, isWhole: boolean) => parsed((value): Parsed<number> => {
   const number = typeof value === "string" && value.trim() !== "" ? Number(value) : value;
   if (typeof number === "number" && number >= min && number <= max && (!isWhole || Number.isInteger(number))) return { value: number };
@@ -78,14 +55,10 @@ const schema = z.strictObject({
   listen: listenAddress.prefault("127.0.0.1:7001"),
   advertise: reachableAddress.optional(),
   admin: listenAddress.prefault("127.0.0.1:7101"),
-  lease: z.strictObject({
-    type: oneOf(["static"]).default("static"),
-    primary: reachableAddress,
-    ttl: duration(1_000, HOUR_MS).prefault("10s"),
-  }),
+  lease: leaseSchema,
   proxy: z.strictObject({
     listen: listenAddress.prefault("0.0.0.0:8080"),
-    advertise: parsed(parseOrigin).optional(),
+    advertise: parsed((value) => parseOrigin(value)).optional(),
     target: reachableAddress,
     maxLag: duration(0, HOUR_MS).prefault("5s"),
     hold: duration(0, HOUR_MS).prefault("15s"),
@@ -111,7 +84,7 @@ type FileValues = z.infer<typeof schema>;
 
 /** Known keys by parent ("" is the top), for suggestions. */
 const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
-  "": Object.keys(schema.shape), node: ["name", "region"], fuse: ["mount", "driver"], lease: ["type", "primary", "ttl"],
+  "": Object.keys(schema.shape), node: ["name", "region"], fuse: ["mount", "driver"], ...LEASE_KEYS,
   proxy: ["listen", "advertise", "target", "maxLag", "hold", "clients", "cookie", "trustedHops", "accessLog", "rules"], log: ["level", "format"], retention: ["duration", "bytes"],
   "proxy.rules[]": Object.keys(ruleSchema.shape), "proxy.cookie": Object.keys(cookieSchema.shape), "databases[]": ["durability", "replicate"],
 };
@@ -156,9 +129,7 @@ function complete(values: FileValues, input: SchemaInput, problems: Problem[]): 
     refuse("advertise", `it is missing, and other nodes cannot reach ${listenHost}`, 'give the address under which they reach this node, such as "10.0.0.1:7001"', "listen");
   }
   const advertise = values.advertise ?? values.listen;
-  if (values.lease.primary === values.listen && values.lease.primary !== advertise) {
-    refuse("lease.primary", `it is the listen address of this node, but other nodes know it as ${advertise}`, `write ${advertise} to make this node the primary`);
-  }
+  const lease = completeLease(values.lease, { base: input.base, name, listen: values.listen, advertise, folders: { data, "fuse.mount": mount }, refuse });
 
   const proxy = values.proxy;
   const listeners = [["listen", values.listen], ["admin", values.admin], ...(proxy === undefined ? [] : [["proxy.listen", proxy.listen]])] as [string, string][];
@@ -179,7 +150,7 @@ function complete(values: FileValues, input: SchemaInput, problems: Problem[]): 
     if (word.includes("\0")) refuse(`exec[${index}]`, "it contains a NUL character", "remove it");
   }
   if (proxy?.cookie.sameSite === "none" && !proxy.cookie.secure) refuse("proxy.cookie.sameSite", "browsers drop a cookie with SameSite=None that is not Secure", "set proxy.cookie.secure to true", "proxy");
-  if (problems.length > 0) return undefined;
+  if (problems.length > 0 || lease === undefined) return undefined;
 
   return {
     source: { file: input.file, lines: { ...input.lines } },
@@ -189,7 +160,7 @@ function complete(values: FileValues, input: SchemaInput, problems: Problem[]): 
     listen: values.listen,
     advertise,
     admin: values.admin,
-    lease: { type: values.lease.type, primary: values.lease.primary, ttlMs: values.lease.ttl },
+    lease,
     proxy: proxy === undefined ? undefined : {
       listen: proxy.listen, target: proxy.target, maxLagMs: proxy.maxLag, holdMs: proxy.hold, clients: proxy.clients, trustedHops: proxy.trustedHops, accessLog: proxy.accessLog,
       cookie: { name: proxy.cookie.name, domain: proxy.cookie.domain, secure: proxy.cookie.secure, sameSite: proxy.cookie.sameSite, maxAgeMs: proxy.cookie.maxAge },
@@ -212,11 +183,6 @@ function proxyHost(listen: string, advertise: string): string {
 /** A JavaScript object moves keys that look like numbers to the front, which no pattern of a database is likely to be. */
 function patternsInOrder(value: unknown): string[] {
   return Object.keys((value as { databases?: object } | null)?.databases ?? {});
-}
-
-function isInside(path: string, parent: string): boolean {
-  const way = relative(parent, path);
-  return way === "" || (way !== ".." && !way.startsWith("../") && !isAbsolute(way));
 }
 
 /** Whether two listeners cannot exist together: the same port on one host, or on all of them. */
@@ -268,7 +234,6 @@ const TYPE_NAMES: Readonly<Record<string, string>> = {
 
 const MISSING_HINTS: Readonly<Record<string, string>> = {
   lease: ": it names the primary, as in `lease: {primary: 10.0.0.1:7001}`",
-  "lease.primary": ": the advertise address of the primary, or of this node if it is the primary",
   "proxy.target": ": the address of the application, such as 127.0.0.1:3000",
 };
 

@@ -93,12 +93,12 @@ export function parseAddress(value: unknown, options: { readonly reachable: bool
   return { value: `${host}:${port}` };
 }
 
-/** `http://host:port` without path, query or user, as a URL origin. */
-export function parseOrigin(value: unknown): Parsed<string> {
-  const remedy = 'write a URL with scheme, host and port only, such as "http://10.0.0.1:8080"';
+/** `http://host:port` without path, query or user, as a URL origin; with `tls` also https. */
+export function parseOrigin(value: unknown, options: { readonly tls?: boolean; readonly example?: string } = {}): Parsed<string> {
+  const remedy = `write a URL with scheme, host and port only, such as "${options.example ?? "http://10.0.0.1:8080"}"`;
   if (typeof value !== "string" || !URL.canParse(value)) return { reason: `${show(value)} is not a URL`, remedy };
   const url = new URL(value);
-  if (url.protocol !== "http:") return { reason: `${show(value)} has scheme ${url.protocol.slice(0, -1)}`, remedy };
+  if (url.protocol !== "http:" && !(options.tls === true && url.protocol === "https:")) return { reason: `${show(value)} has scheme ${url.protocol.slice(0, -1)}`, remedy };
   if (url.pathname !== "/" || url.search !== "" || url.hash !== "" || url.username !== "" || url.password !== "") {
     return { reason: `${show(value)} has more than scheme, host and port`, remedy };
   }

@@ -32,13 +32,43 @@ export interface Config {
 
 export type FuseDriver = "auto" | "passthrough" | "fuse-native";
 
-/** How the nodes agree on who is primary. A union, because elections add types of their own. */
+/** How the nodes agree on who is primary. */
 export type LeaseConfig = {
-  readonly type: "static";
-  /** The `advertise` address of the primary. */
-  readonly primary: string;
   readonly ttlMs: number;
-};
+  /** Whether this node may become primary. */
+  readonly candidate: boolean;
+  /** auto: it takes the lease when nobody has it; manual: only when an operator says so. */
+  readonly promote: "auto" | "manual";
+} & (
+  /** `primary`: the `advertise` address of the primary. */
+  | { readonly type: "static"; readonly primary: string }
+  | { readonly type: "local"; readonly local: { readonly path: string } }
+  | { readonly type: "etcd"; readonly etcd: EtcdSettings }
+  | { readonly type: "consul"; readonly consul: ConsulSettings }
+);
+
+export interface EtcdSettings {
+  /** URLs without a path, all http or all https. */
+  readonly endpoints: readonly string[];
+  /** All keys begin with it and a slash. */
+  readonly prefix: string;
+  readonly user: string | undefined;
+  readonly password: string | undefined;
+  /** Files: whom this node believes, and who it is. */
+  readonly ca: string | undefined;
+  readonly cert: string | undefined;
+  readonly key: string | undefined;
+  /** The node runs an etcd server of its own. */
+  readonly spawn: { readonly data: string; readonly peers: Readonly<Record<string, string>>; /** Where it takes clients: an endpoint of this node. */ readonly client: string } | undefined;
+}
+
+export interface ConsulSettings {
+  /** URL without a path. */
+  readonly url: string;
+  /** All keys begin with it and a slash. */
+  readonly key: string;
+  readonly token: string | undefined;
+}
 
 export interface ProxySettings {
   readonly listen: string;
@@ -106,7 +136,7 @@ export function globToRegExp(glob: string): RegExp {
 
 /** Whether this node is the fixed primary. */
 export function isStaticPrimary(config: Pick<Config, "advertise" | "lease">): boolean {
-  return config.lease.primary === config.advertise;
+  return config.lease.type === "static" && config.lease.primary === config.advertise;
 }
 
 /** The two halves of a checked `host:port`; the host without brackets. */

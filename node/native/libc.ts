@@ -22,6 +22,8 @@ const cMmap = libc.func("void* mmap(void*, size_t, int, int, int, int64_t)") as 
 const cMunmap = libc.func("int munmap(void*, size_t)") as (address: unknown, length: number) => number;
 const cUtimensat = libc.func("int utimensat(int, const char*, void*, int)") as (dir: number, path: string, times: Buffer, flags: number) => number;
 
+const cClockGettime = libc.func("int clock_gettime(int, void*)") as (clock: number, time: Buffer) => number;
+
 /** An error in the shape of Node's own system errors. */
 export interface SystemError extends Error {
   code: string;
@@ -168,6 +170,16 @@ export function setTimes(path: string, atime: FileTime, mtime: FileTime): void {
     }
   }
   if (cUtimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW) !== 0) throw systemError("utimensat", path);
+}
+
+const CLOCK_BOOTTIME = 7;
+/** struct timespec: seconds i64@0, nanoseconds i64@8. */
+const timespec = Buffer.alloc(16);
+
+/** Milliseconds since the machine was started, the time that it slept included; the same for all its processes. */
+export function bootTimeMs(): number {
+  assert(cClockGettime(CLOCK_BOOTTIME, timespec) === 0, "CLOCK_BOOTTIME is there since Linux 2.6.39");
+  return Number(timespec.readBigInt64LE(0)) * 1e3 + Number(timespec.readBigInt64LE(8)) / 1e6;
 }
 
 /** Identifies this run of the kernel: what was recorded under another id (mounts, pids, locks) no longer exists. */

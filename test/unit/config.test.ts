@@ -31,7 +31,7 @@ test("the example file sets every setting to its default", () => {
   // What has no default in the code is named here once more.
   const plain = config("node: {name: a}\nlease: {primary: 127.0.0.1:7001}\nproxy: {target: 127.0.0.1:3000}\n");
   assert.deepEqual({ ...example, source: undefined }, { ...plain, source: undefined });
-  for (const key of ["node.name", "node.region", "data", "fuse.mount", "fuse.driver", "listen", "advertise", "admin", "lease.type", "lease.primary", "lease.ttl", "proxy.listen", "proxy.advertise", "proxy.target", "proxy.maxLag", "proxy.hold", "proxy.clients", "proxy.cookie.name", "proxy.cookie.domain", "proxy.cookie.secure", "proxy.cookie.sameSite", "proxy.cookie.maxAge", "proxy.trustedHops", "proxy.accessLog", "proxy.rules", "log.level", "log.format", "databases", "retention.duration", "retention.bytes"]) {
+  for (const key of ["node.name", "node.region", "data", "fuse.mount", "fuse.driver", "listen", "advertise", "admin", "lease.type", "lease.primary", "lease.ttl", "lease.candidate", "lease.promote", "lease.local.path", "lease.etcd.endpoints", "lease.etcd.prefix", "lease.consul.url", "lease.consul.key", "proxy.listen", "proxy.advertise", "proxy.target", "proxy.maxLag", "proxy.hold", "proxy.clients", "proxy.cookie.name", "proxy.cookie.domain", "proxy.cookie.secure", "proxy.cookie.sameSite", "proxy.cookie.maxAge", "proxy.trustedHops", "proxy.accessLog", "proxy.rules", "log.level", "log.format", "databases", "retention.duration", "retention.bytes"]) {
     assert.ok(key in example.source.lines, `sluice.example.yml does not show ${key}`);
   }
   assert.match(text, /^#exec:/m);
@@ -50,7 +50,7 @@ fuse: {mount: /sluice, driver: fuse-native}
 listen: 0.0.0.0:7001
 advertise: 10.0.0.1:7001
 admin: 127.0.0.1:7101
-lease: {type: static, primary: 10.0.0.2:7001, ttl: 1m30s}
+lease: {type: static, primary: 10.0.0.2:7001, ttl: 1m30s, candidate: false, promote: manual}
 proxy:
   listen: 0.0.0.0:8080
   target: 127.0.0.1:3000
@@ -70,7 +70,7 @@ retention: {duration: 1h, bytes: 1.5GiB}
   assert.deepEqual(rest, {
     node: { name: "a", region: "fra" }, data: "/var/lib/sluice", fuse: { mount: "/sluice", driver: "fuse-native" },
     listen: "0.0.0.0:7001", advertise: "10.0.0.1:7001", admin: "127.0.0.1:7101",
-    lease: { type: "static", primary: "10.0.0.2:7001", ttlMs: 90_000 },
+    lease: { type: "static", primary: "10.0.0.2:7001", ttlMs: 90_000, candidate: false, promote: "manual" },
     proxy: {
       listen: "0.0.0.0:8080", advertise: "http://10.0.0.1:8080", target: "127.0.0.1:3000", maxLagMs: 250, holdMs: 2_000, clients: "header:Authorization", trustedHops: 2, accessLog: 0.25,
       cookie: { name: "pos", domain: "example.org", secure: true, sameSite: "none", maxAgeMs: 60_000 },
@@ -80,6 +80,22 @@ retention: {duration: 1h, bytes: 1.5GiB}
     databases: [{ pattern: "*.db", durability: "async", replicate: true }, { pattern: "cache/*.db", durability: "async", replicate: false }],
     retention: { durationMs: 3_600_000, bytes: 1_610_612_736 },
   });
+});
+
+test("each type of lease has its own settings, and only those", () => {
+  const common = { ttlMs: 10_000, candidate: true, promote: "auto" };
+  assert.deepEqual(config("lease: {type: local}").lease, { ...common, type: "local", local: { path: "/var/lib/sluice-lease.db" } });
+  assert.deepEqual(config("lease: {type: local, local: {path: l.db}, etcd: {prefix: /x}}").lease, { ...common, type: "local", local: { path: "/etc/l.db" } });
+  const nothing = { user: undefined, password: undefined, ca: undefined, cert: undefined, key: undefined, spawn: undefined };
+  assert.deepEqual(config("lease: {type: etcd}").lease, { ...common, type: "etcd", etcd: { endpoints: ["http://127.0.0.1:2379"], prefix: "/sluice", ...nothing } });
+  assert.deepEqual(config('lease: {type: etcd, etcd: {endpoints: ["https://a:1", "https://b:2"], prefix: /x/y, user: u, password: p, ca: ca.pem, cert: /c.pem, key: k.pem}}').lease, {
+    ...common, type: "etcd", etcd: { endpoints: ["https://a:1", "https://b:2"], prefix: "/x/y", user: "u", password: "p", ca: "/etc/ca.pem", cert: "/c.pem", key: "/etc/k.pem", spawn: undefined },
+  });
+  const peers = { a: "http://10.0.0.1:2380", b: "http://10.0.0.2:2380" };
+  assert.deepEqual(config(`node: {name: a}\nlease: {type: etcd, etcd: {endpoints: ["http://10.0.0.2:2379", "http://10.0.0.1:2379"], spawn: {peers: ${JSON.stringify(peers)}}}}`).lease, {
+    ...common, type: "etcd", etcd: { endpoints: ["http://10.0.0.2:2379", "http://10.0.0.1:2379"], prefix: "/sluice", ...nothing, spawn: { data: "/var/lib/sluice-etcd", peers, client: "http://10.0.0.1:2379" } },
+  });
+  assert.deepEqual(config("lease: {type: consul, ttl: 15s, consul: {url: https://c:8501, key: a/b, token: t}}").lease, { ...common, ttlMs: 15_000, type: "consul", consul: { url: "https://c:8501", key: "a/b", token: "t" } });
 });
 
 test("a configuration is frozen and crosses a process boundary unchanged", () => {
@@ -110,7 +126,7 @@ databases: {a.db: {replicate: "\${OFF}"}}
 `, env);
   assert.equal(read.node.name, "fallback");
   assert.equal(read.node.region, "r");
-  assert.equal(read.lease.primary, "10.0.0.9:7001");
+  assert.deepEqual(read.lease, { type: "static", primary: "10.0.0.9:7001", ttlMs: 10_000, candidate: true, promote: "auto" });
   assert.deepEqual(read.exec, ["x\nlisten: 6.6.6.6:1", "${HOST}", "${HOST}", "", ""]);
   assert.equal(read.listen, "127.0.0.1:7001");
   assert.equal(databaseSettings(read, "a.db").replicate, false);
@@ -164,7 +180,26 @@ const BAD_FILES: readonly (readonly [text: string, sentences: readonly string[]]
   ["lease: {primary: a:1, ttl: 10}", ['line 1: lease.ttl: 10 is not a duration; write a number with a unit (ms, s, m, h, d), such as "10s"']],
   ["lease: {primary: a:1, ttl: 10 s}", ['line 1: lease.ttl: "10 s" is not a duration; write a number with a unit (ms, s, m, h, d), such as "10s"']],
   ["lease: {primary: a:1, ttl: 1ms}", ['line 1: lease.ttl: "1ms" is out of range; give a duration from 1s to 1h']],
-  ["lease: {primary: a:1, type: raft}", ['line 1: lease.type: "raft" is not known; write static, the only one so far']],
+  ["lease: {primary: a:1, type: raft}", ['line 1: lease.type: "raft" is not known; write one of static, local, etcd, consul']],
+  ["lease: {type: locla}", ['line 1: lease.type: "locla" is not known; did you mean "local"?']],
+  ["lease: {type: local, primary: a:1}", ["line 1: lease.primary: with lease.type local the nodes elect the primary; remove it, or write lease.type static"]],
+  ["lease: {type: local, path: /x}", ['line 1: lease.path: this key is not known here; it belongs below "lease.local"']],
+  ["lease:\n  type: local\n  candidate: maybe\n  promote: never", ['line 3: lease.candidate: "maybe" is not true or false; write true or false', 'line 4: lease.promote: "never" is not known; write one of auto, manual']],
+  ["lease: {type: local, local: {path: ''}}", ["line 1: lease.local.path: it is empty; give the path of a file"]],
+  ["lease: {type: local, local: {path: /sluice/lease.db}}", ["line 1: lease.local.path: /sluice/lease.db and fuse.mount (/sluice) overlap; choose a place outside of it"]],
+  ["lease: {type: etcd, etcd: {endpoint: a}}", ['line 1: lease.etcd.endpoint: this key is not known; did you mean "endpoints"?']],
+  ["lease: {type: etcd, etcd: {endpoints: []}}", ['line 1: lease.etcd.endpoints: the list is empty; give the URLs of the etcd servers, such as "http://10.0.0.1:2379"']],
+  ["lease:\n  type: etcd\n  etcd:\n    endpoints:\n      - http://a:2379\n      - b:2379", ['line 6: lease.etcd.endpoints[1]: "b:2379" has scheme b; write a URL with scheme, host and port only, such as "http://10.0.0.1:2379"']],
+  ["lease: {type: etcd, etcd: {endpoints: [\"http://a:1\", \"https://b:1\"]}}", ["line 1: lease.etcd.endpoints: http://a:1 and https://b:1 have different schemes; write http for all, or https for all"]],
+  ["lease: {type: etcd, etcd: {prefix: sluice}}", ["line 1: lease.etcd.prefix: it is not the beginning of a key; write a slash and a name, such as /sluice"]],
+  ["lease: {type: etcd, etcd: {user: root}}", ["line 1: lease.etcd.password: it is missing, and user is of no use without it; add it"]],
+  ["lease: {type: etcd, etcd: {ca: ca.pem}}", ["line 1: lease.etcd.ca: the endpoints are http, so it would not be looked at; write https in lease.etcd.endpoints, or remove it"]],
+  ["lease: {type: etcd, etcd: {endpoints: [\"https://a:1\"], key: k.pem}}", ["line 1: lease.etcd.cert: it is missing, and key is of no use without it; add it"]],
+  ["node: {name: a}\nlease: {type: etcd, etcd: {spawn: {peers: {b: \"http://10.0.0.2:2380\"}}}}", ['line 2: lease.etcd.spawn.peers: it does not name this node, a; add it, as in {a: "http://10.0.0.1:2380"}']],
+  ["node: {name: a}\nlease: {type: etcd, etcd: {endpoints: [\"http://10.0.0.2:2379\"], spawn: {peers: {a: \"http://10.0.0.1:2380\"}}}}", ['line 2: lease.etcd.endpoints: none of them is on this machine, where the node starts an etcd; add its own, such as "http://127.0.0.1:2379"']],
+  ["node: {name: a}\nlease: {type: etcd, etcd: {spawn: {data: /var/lib/sluice/etcd, peers: {a: \"http://10.0.0.1:2380\"}}}}", ["line 2: lease.etcd.spawn.data: /var/lib/sluice/etcd and data (/var/lib/sluice) overlap; choose a place outside of it"]],
+  ["lease: {type: consul, ttl: 5s}", ["line 1: lease.ttl: Consul has no sessions shorter than 10s; write 10s or more"]],
+  ["lease: {type: consul, consul: {url: consul, key: /x}}", ['line 1: lease.consul.url: "consul" is not a URL; write a URL with scheme, host and port only, such as "http://127.0.0.1:8500"', "line 1: lease.consul.key: it is not the beginning of a key; write a name without a slash at its ends, such as sluice"]],
   ["+retention: {bytes: 256M}", ['line 2: retention.bytes: "256M" is not a size; write a number with a unit (KiB, MiB, GiB, KB, MB, GB), such as "256MiB"']],
   ["+retention: {bytes: 1KiB}", ['line 2: retention.bytes: "1KiB" is out of range; give a size from 1MiB to 1024TiB']],
   ["+log: {level: warning}", ['line 2: log.level: "warning" is not known; write one of trace, debug, info, warn, error, fatal, silent']],
