@@ -7,6 +7,7 @@
  */
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { isAppError } from "../proto/errors.ts";
 import { VERSION } from "./version.ts";
@@ -23,6 +24,8 @@ interface Arguments {
   readonly config: string | undefined;
   readonly name: string | undefined;
   readonly json: boolean;
+  /** `--to NODE`. */
+  readonly to: string | undefined;
   readonly files: readonly string[];
 }
 
@@ -37,6 +40,8 @@ interface Command {
   run(args: Arguments, output: CliOutput): Promise<number>;
 }
 
+/** How long an engine may take to stop in order and to start again. */
+const UPGRADE_MS = 60_000;
 const NAME = { name: { type: "string" } } as const;
 
 const COMMANDS: Readonly<Record<string, Command>> = {
@@ -64,6 +69,31 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   export: {
     usage: "export [-c FILE] --name app.db TARGET.db", summary: "Writes a consistent copy of a database of the running node.", options: NAME, files: ["TARGET.db"], needsName: true,
     run: (args, output) => transfer(args, output, { path: "/export", parameter: "target", done: "Exported" }),
+  },
+  handoff: {
+    usage: "handoff [-c FILE] [--to NODE]", summary: "Moves the lease from this node, the primary, to another one; the gap for writers is short.", options: { to: { type: "string" } }, files: [], needsName: false,
+    run: (args, output) => moveLease(args, output, "/handoff", args.to === undefined ? {} : { to: args.to }),
+  },
+  promote: {
+    usage: "promote [-c FILE]", summary: "Makes this node the primary: by a handoff, or by taking a lease that nobody has.", options: {}, files: [], needsName: false,
+    run: (args, output) => moveLease(args, output, "/promote", {}),
+  },
+  upgrade: {
+    usage: "upgrade [-c FILE]", summary: "Starts engine and proxy again from the files as they are now; the mount and the application stay.", options: {}, files: [], needsName: false,
+    async run(args, output) {
+      const { askNode } = await import("./admin-client.ts");
+      const config = await configOf(args.config);
+      const before = await askNode(config, "GET", "/status") as { startedAt: string };
+      await askNode(config, "POST", "/upgrade");
+      for (const until = Date.now() + UPGRADE_MS; Date.now() < until; await sleep(50)) {
+        const now = await askNode(config, "GET", "/status").catch(() => undefined) as { startedAt: string; version: string } | undefined;
+        if (now === undefined || now.startedAt === before.startedAt) continue;
+        output.out(`Engine and proxy run version ${now.version}`);
+        return EXIT.ok;
+      }
+      output.err(`sluice: The engine is not back within ${UPGRADE_MS / 1_000} s\nThe log of the node has the reason; the guardian goes on starting it.`);
+      return EXIT.failed;
+    },
   },
   "check-config": {
     usage: "check-config [FILE] [--json]", summary: "Lists everything that is wrong with the configuration; --json shows it with all defaults.",
@@ -128,14 +158,14 @@ function readArguments(command: Command, rest: readonly string[]): Arguments | s
     // The sentences of parseArgs go on with advice about "--" that only confuses here.
     return (error as Error).message.split(". ")[0]!.replace(/\.$/, "");
   }
-  const values = parsed.values as { config?: string; help?: boolean; name?: string; json?: boolean };
+  const values = parsed.values as { config?: string; help?: boolean; name?: string; json?: boolean; to?: string };
   if (values.help === true) return "help";
   const required = command.files.filter((file) => !file.endsWith("?"));
   if (parsed.positionals.length < required.length) return `${required[parsed.positionals.length]!} is missing`;
   const extra = parsed.positionals[command.files.length];
   if (extra !== undefined) return `"${extra}" is one argument too many`;
   if (command.needsName && (values.name === undefined || values.name === "")) return "--name is missing: the name of the database in the mount";
-  return { config: values.config, name: values.name, json: values.json === true, files: parsed.positionals };
+  return { config: values.config, name: values.name, json: values.json === true, to: values.to, files: parsed.positionals };
 }
 
 async function configOf(file: string | undefined) {
@@ -153,6 +183,13 @@ async function transfer(args: Arguments, output: CliOutput, kind: { readonly pat
   const { formatSize } = await import("./config/units.ts");
   const result = await askNode(config, "POST", kind.path, { name: args.name!, [kind.parameter]: file }) as { txid: string; pages: number; bytes: number };
   output.out(`${kind.done} ${args.name!}: ${result.pages} pages, ${formatSize(result.bytes)}, at TXID ${result.txid}`);
+  return EXIT.ok;
+}
+
+async function moveLease(args: Arguments, output: CliOutput, path: string, query: Record<string, string>): Promise<number> {
+  const { askNode } = await import("./admin-client.ts");
+  const { primary } = await askNode(await configOf(args.config), "POST", path, query) as { primary: string };
+  output.out(`${primary} is the primary now`);
   return EXIT.ok;
 }
 

@@ -9,6 +9,8 @@ import { statusOf } from "./replication/server.ts";
 import type { Store } from "./store/store.ts";
 import { toWire, type WirePosition } from "../proto/grpc.ts";
 import { hasReached, ZERO_POSITION } from "../proto/position.ts";
+import type { DrainedReply } from "../proto/gen/sluice/v1/DrainedReply.ts";
+import type { DrainedRequest__Output } from "../proto/gen/sluice/v1/DrainedRequest.ts";
 import type { NodeState } from "../proto/gen/sluice/v1/NodeState.ts";
 import type { Positions } from "../proto/gen/sluice/v1/Positions.ts";
 import type { PositionsRequest__Output } from "../proto/gen/sluice/v1/PositionsRequest.ts";
@@ -20,7 +22,7 @@ const WAIT_MS_MAX = 60_000;
 /** How long the primary may take to say where it is. */
 const ASK_MS = 10_000;
 
-export type NodeFacts = Omit<NodeState, "positions">;
+export type NodeFacts = Omit<NodeState, "positions" | "drain">;
 
 export type AskPrimary = (databases: readonly string[], timeoutMs: number) => Promise<Positions>;
 
@@ -31,6 +33,10 @@ export class ClusterService {
   readonly #watchers = new Set<grpc.ServerWritableStream<unknown, NodeState>>();
   readonly #waiting = new Set<() => void>();
   #timer: NodeJS.Timeout | undefined;
+  /** The drain that is asked for, by number; 0: none. */
+  #drain = 0;
+  #drains = 0;
+  #drained: ((drain: number) => void) | undefined;
 
   /** `askPrimary` is for the positions of the primary while this node is not it. */
   constructor(store: Store, facts: () => NodeFacts, askPrimary: AskPrimary) {
@@ -48,14 +54,38 @@ export class ClusterService {
     if (this.#watchers.size === 0) return;
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      const state = this.#state();
-      // A proxy that does not read gets the next state instead of a queue of old ones.
-      for (const call of this.#watchers) if (!call.writableNeedDrain) call.write(state);
+      this.#push();
     }, STATE_INTERVAL_MS);
   }
 
   #state(): NodeState {
-    return { ...this.#facts(), positions: this.#positions() };
+    return { ...this.#facts(), positions: this.#positions(), drain: this.#drain };
+  }
+
+  /** Has the proxy hold writes; resolves when it says that none runs any more, when there is no proxy, or after `timeoutMs`. */
+  async drain(timeoutMs: number): Promise<void> {
+    this.#drain = ++this.#drains;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#drained = (drain) => {
+      if (drain === this.#drain) resolve();
+    };
+    if (this.#watchers.size === 0) return;
+    this.#push();
+    const timer = setTimeout(resolve, timeoutMs);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  /** Writes go where the role says again. */
+  undrain(): void {
+    this.#drain = 0;
+    this.changed();
+  }
+
+  #push(): void {
+    const state = this.#state();
+    // A proxy that does not read gets the next state instead of a queue of old ones.
+    for (const call of this.#watchers) if (!call.writableNeedDrain) call.write(state);
   }
 
   #positions(names: readonly string[] = []): ReturnType<typeof toWire>[] {
@@ -81,6 +111,10 @@ export class ClusterService {
         }
         if (!flush && !primary) return done(null, { positions: this.#positions(databases) });
         this.#store.flushAll(databases).then(() => done(null, { positions: this.#positions(databases) }), (error: unknown) => done(statusOf(error)));
+      },
+      drained: (call: grpc.ServerUnaryCall<DrainedRequest__Output, DrainedReply>, done: grpc.sendUnaryData<DrainedReply>) => {
+        this.#drained?.(call.request.drain);
+        done(null, {});
       },
       wait: (call: grpc.ServerUnaryCall<WaitRequest__Output, WaitResponse>, done: grpc.sendUnaryData<WaitResponse>) => this.#wait(call, done),
     };

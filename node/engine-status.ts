@@ -11,6 +11,7 @@ import type { Config } from "./core/config.ts";
 import type { ReplicationClient } from "./replication/client.ts";
 import type { ReplicationServer } from "./replication/server.ts";
 import { exportDatabase } from "./store/transfer.ts";
+import type { RoleState } from "./roles/role-machine.ts";
 import type { Store, StoredDatabase } from "./store/store.ts";
 import { AppError } from "../proto/errors.ts";
 import { formatHex16, type Position } from "../proto/position.ts";
@@ -22,6 +23,13 @@ export interface EngineParts {
   readonly startedAt: Date;
   clusterId(): string;
   epoch(): number;
+  roleState(): RoleState;
+  otherPrimary(): { readonly name?: string | undefined; readonly advertise?: string | undefined } | undefined;
+  /** This node has once been the primary, or caught up with it. */
+  everReady(): boolean;
+  handOff(to: string | undefined): Promise<string>;
+  promote(): Promise<string>;
+  upgrade(): void;
   readonly store: Store;
   readonly server: ReplicationServer;
   client(): ReplicationClient | undefined;
@@ -48,8 +56,8 @@ export class EngineStatus implements AdminSource {
     const { store } = this.#parts;
     const client = this.#parts.client();
     if (!this.#parts.serving()) return { ready: false, reason: "The mount does not serve yet" };
-    if (store.role === "primary") return { ready: true, reason: "This node is the primary" };
-    if (client?.ready === true) return { ready: true, reason: `This node follows ${client.primary?.name ?? "the primary"} and has caught up` };
+    if (this.#parts.roleState() === "primary") return { ready: true, reason: "This node is the primary" };
+    if (client?.ready === true || (store.role === "follower" && this.#parts.everReady())) return { ready: true, reason: `This node follows ${client?.primary?.name ?? "the primary"} and has caught up` };
     return { ready: false, reason: client?.connected === true ? "This node has not caught up with the primary yet" : "This node has no stream from the primary yet" };
   }
 
@@ -70,13 +78,14 @@ export class EngineStatus implements AdminSource {
     const { config, store, server } = this.#parts;
     const client = this.#parts.client();
     const databases = [...store.databases.values()].filter(({ database }) => database.position.txid > 0);
-    const primary = store.role === "primary" ? { name: config.node.name, advertise: config.advertise } : client?.primary;
+    const isPrimary = this.#parts.roleState() === "primary";
+    const primary = isPrimary ? { name: config.node.name, advertise: config.advertise } : this.#parts.otherPrimary();
     const clusterId = this.#parts.clusterId();
     const proxy = proxyRates(this.#parts.proxyCounters());
     return {
       node: { name: config.node.name, id: this.#parts.nodeId, region: config.node.region, advertise: config.advertise, ...(clusterId === "" ? {} : { clusterId }) },
-      version: this.#parts.version, startedAt: this.#parts.startedAt.toISOString(), role: store.role, epoch: this.#parts.epoch(),
-      ...(primary === undefined ? {} : { primary: { name: primary.name, advertise: primary.advertise } }),
+      version: this.#parts.version, startedAt: this.#parts.startedAt.toISOString(), role: store.role, roleState: this.#parts.roleState(), epoch: this.#parts.epoch(),
+      ...(primary === undefined ? {} : { primary: { name: primary.name ?? "", advertise: primary.advertise ?? "" } }),
       ready: this.ready().ready, ...(store.role === "follower" ? { connected: client?.connected ?? false } : {}),
       mount: { path: config.fuse.mount, ...this.#parts.driver },
       databases: databases.map((entry) => this.#database(entry)),
@@ -102,7 +111,7 @@ export class EngineStatus implements AdminSource {
     const counter = (name: string, help: string, samples: Metric["samples"]): Metric => ({ name, help, type: "counter", samples });
     const { found, healed } = this.#damage();
     return [
-      gauge("sluice_primary", "1 on the primary", [{ value: store.role === "primary" ? 1 : 0 }]),
+      gauge("sluice_primary", "1 on the primary", [{ value: this.#parts.roleState() === "primary" ? 1 : 0 }]),
       gauge("sluice_ready", "1 when applications can be sent here", [{ value: this.ready().ready ? 1 : 0 }]),
       gauge("sluice_epoch", "Epoch of the lease", [{ value: this.#parts.epoch() }]),
       gauge("sluice_followers", "Followers that are connected", [{ value: server.followers.length }]),
@@ -123,6 +132,18 @@ export class EngineStatus implements AdminSource {
       ...processMetrics("engine"),
       ...(this.#parts.proxyCounters() === undefined ? [] : proxyMetrics(this.#parts.proxyCounters())),
     ];
+  }
+
+  async handOff(to: string | undefined): Promise<{ primary: string }> {
+    return { primary: await this.#parts.handOff(to) };
+  }
+
+  async promote(): Promise<{ primary: string }> {
+    return { primary: await this.#parts.promote() };
+  }
+
+  upgrade(): void {
+    this.#parts.upgrade();
   }
 
   async import(name: string, source: string): Promise<CommandResult> {

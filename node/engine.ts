@@ -5,29 +5,41 @@
  * primary's log is taken up); an error that nobody handles ends it, because a node that has lost track of itself must not answer, and the
  * guardian starts a new one on the same mount.
  */
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import * as grpc from "@grpc/grpc-js";
 import { startAdminServer, type AdminServer } from "./admin/server.ts";
-import { ClusterService } from "./cluster-service.ts";
-import { StaticLease } from "./lease/fixed-role.ts";
-import { databaseSettings, isStaticPrimary, type Config } from "./core/config.ts";
+import { ClusterService, type NodeFacts } from "./cluster-service.ts";
+import { databaseSettings, type Config } from "./core/config.ts";
+import { EngineRole, LEASE_CLOCK } from "./engine-role.ts";
 import { EngineStatus } from "./engine-status.ts";
 import { connectNative, openOwn, type NativeSession } from "./fuse-native/session.ts";
-import { OWN_OPEN_FLAGS, SOCKET_NAME } from "./fuse-native/protocol.ts";
+import { OWN_OPEN_FLAGS } from "./core/own-open.ts";
+import { SOCKET_NAME } from "./fuse-native/protocol.ts";
 import { TRUSTED_DIRECTORY, trustedName } from "./fuse/policy.ts";
 import { startFuse, type FuseSession } from "./fuse/session.ts";
-import { ENGINE_FDS, isMessage, reportError, type EngineToGuardian, type GuardianToEngine } from "./guardian/messages.ts";
+import { ENGINE_FDS, isMessage, reportError, type EngineToGuardian, type FenceLevel, type GuardianToEngine } from "./guardian/messages.ts";
 import { Identity } from "./identity.ts";
 import { createLogger, type Logger } from "./log.ts";
+import type { LeaseStore, Member } from "./lease/lease.ts";
+import { openLeaseStore } from "./lease/open.ts";
 import { ReplicationClient } from "./replication/client.ts";
+import { peerHandlers, storedPositions } from "./replication/peers.ts";
 import { ReplicationServer } from "./replication/server.ts";
+import { Roles } from "./roles/roles.ts";
 import { Store } from "./store/store.ts";
 import { VERSION } from "./version.ts";
 import { SIDECAR_INTERVAL_MS } from "./core/limits.ts";
 import { AppError } from "../proto/errors.ts";
-import { CHANNEL_OPTIONS, ClusterService as ClusterDefinition, ReplicationService } from "../proto/grpc.ts";
+import { CHANNEL_OPTIONS, ClusterService as ClusterDefinition, PROTOCOL_VERSION, ReplicationService, toWire } from "../proto/grpc.ts";
+import type { Hello } from "../proto/gen/sluice/v1/Hello.ts";
 import type { NodeRef } from "../proto/gen/sluice/v1/NodeRef.ts";
+
+const CLUSTER_ID_MS = 2_000;
+/** How long a promotion may take, a handoff by the primary included. */
+const PROMOTE_MS = 10_000;
 
 type Init = Extract<GuardianToEngine, { type: "init" }>;
 
@@ -37,7 +49,9 @@ class Engine {
   readonly #log: Logger;
   readonly #identity: Identity;
   readonly #store: Store;
-  readonly #lease: StaticLease;
+  readonly #leases: LeaseStore;
+  readonly #roles: Roles;
+  readonly #role: EngineRole;
   readonly #server: ReplicationServer;
   readonly #cluster: ClusterService;
   readonly #self: NodeRef;
@@ -47,63 +61,89 @@ class Engine {
   #fuse: FuseSession | undefined;
   /** The same session, where another process serves the mount. */
   #native: NativeSession | undefined;
-  #client: ReplicationClient | undefined;
   #admin: AdminServer | undefined;
   #servers: grpc.Server[] = [];
   #maintenance: NodeJS.Timeout | undefined;
   #serving = false;
+  #everReady = false;
   #readySaid = false;
   #stopping = false;
   #proxyCounters: unknown;
 
-  constructor(init: Init, log: Logger) {
+  constructor(init: Init, log: Logger, identity: Identity, leases: LeaseStore) {
     const { config } = init;
     this.#init = init;
     this.#config = config;
     this.#log = log;
-    this.#identity = new Identity(config.data);
-    const primary = isStaticPrimary(config);
-    if (config.lease.type !== "static") throw new AppError("CONFIG_INVALID", [config.source.file, `lease.type: the engine does not run elections yet; write static instead of ${config.lease.type}`]);
-    this.#lease = new StaticLease({ advertise: config.advertise, primary: config.lease.primary, epoch: primary ? this.#identity.startEpoch() : 0 });
-    if (primary) this.#identity.foundCluster();
+    this.#identity = identity;
+    this.#leases = leases;
     this.#self = { name: config.node.name, advertise: config.advertise, region: config.node.region, proxy: config.proxy?.advertise ?? "" };
+    const member: Member = { nodeId: identity.nodeId, name: config.node.name, advertise: config.advertise, proxy: this.#self.proxy!, region: config.node.region, candidate: config.lease.candidate };
     this.#store = new Store({
-      dataDir: config.data, nodeId: BigInt(`0x${this.#identity.nodeId}`), nodeName: config.node.name, boot: this.#identity.boot,
-      replicates: (name) => databaseSettings(config, name).replicate, retention: config.retention,
+      dataDir: config.data, nodeId: BigInt(`0x${identity.nodeId}`), nodeName: config.node.name, boot: identity.boot,
+      replicates: (name) => databaseSettings(config, name).replicate, retention: config.retention, leaseCanEnd: config.lease.type !== "static",
       ...(init.driver.driver === "passthrough" ? {} : { mount: { path: (name) => join(init.mountPoint, name), openFlags: OWN_OPEN_FLAGS, openIndex: (name) => this.#native?.openIndex(name) } }),
       host: {
-        fence: (name, on) => this.#fence(name, on),
+        fence: (name, level) => this.#fence(name, level),
         hide: async (path) => this.#fuse?.hide(path),
         reveal: (path) => this.#fuse?.reveal(path),
         invalidateAttributes: (path) => this.#fuse?.invalidateAttributes(path),
         invalidateEntry: (path) => this.#fuse?.invalidateEntry(path),
         openOnMount: (path) => this.#openOnMount(path),
         setVirtualNames: (names) => this.#fuse?.setVirtualNames(this.#virtualNames(names)),
-        primaryName: () => (this.#lease.current().holder === "self" ? undefined : this.#client?.primary?.name),
-        lagMs: () => this.#client?.lagMs(),
+        primaryName: () => this.#otherPrimary()?.name,
+        lagMs: () => this.#role.client?.lagMs(),
         report: (message, error) => this.#report(message, error),
       },
     });
-    const epoch = (): number => this.#epoch();
-    this.#server = new ReplicationServer(this.#store, {
-      self: this.#self, nodeId: this.#identity.nodeId, clusterId: () => this.#identity.clusterId, epoch, isPrimary: () => this.#lease.current().holder === "self",
-    }, (message, error) => this.#report(message, error));
-    this.#cluster = new ClusterService(this.#store, () => {
-      const { role } = this.#store;
-      const other = this.#client?.primary;
-      return {
-        self: this.#self, role, epoch: epoch(), ready: role === "primary" || (this.#client?.ready ?? false), connected: role === "primary" || (this.#client?.connected ?? false),
-        primary: role === "primary" ? this.#self : other === undefined ? null : other,
-      };
-    }, async (databases, timeoutMs) => {
-      if (this.#client === undefined) throw new AppError("NODE_UNAVAILABLE", ["the primary", "none is known"]);
-      return this.#client.primaryPositions(databases, timeoutMs);
+    const facts = {
+      self: this.#self, nodeId: identity.nodeId, clusterId: () => identity.clusterId, epoch: () => this.#roles.epoch, isPrimary: () => this.#isPrimary(),
+      candidate: config.lease.candidate, epochSeen: () => this.#role.epochSeen(), handOff: (to: string | undefined) => this.handOff(to),
+    };
+    this.#peerHandlers = peerHandlers(this.#store, facts);
+    this.#server = new ReplicationServer(this.#store, facts, (message, error) => this.#report(message, error));
+    this.#cluster = new ClusterService(this.#store, () => this.#nodeFacts(), async (databases, timeoutMs) => {
+      const { client } = this.#role;
+      if (client === undefined) throw new AppError("NODE_UNAVAILABLE", ["the primary", "none is known"]);
+      return client.primaryPositions(databases, timeoutMs);
+    });
+    this.#role = new EngineRole({
+      dataDir: config.data, boot: identity.boot.toString("hex"), store: this.#store, leases, self: member, server: this.#server, mount: () => this.#fuse,
+      hello: () => this.#hello(), startClient: (address) => this.#startClient(address), joinCluster: () => this.#joinCluster(),
+      drain: (timeoutMs) => this.#cluster.drain(timeoutMs), undrain: () => this.#cluster.undrain(),
+      watchdog: (fenceAtMs) => say({ type: "lease", fenceAtMs }), tell: () => this.#tell(),
+      report: (level, message, error) => this.#log[level](error === undefined ? {} : { err: error }, message),
+    });
+    this.#roles = new Roles({
+      store: leases, self: member, ttlMs: config.lease.ttlMs, auto: config.lease.promote === "auto", clock: LEASE_CLOCK, host: this.#role,
+      fixedPrimary: config.lease.type === "static" ? { ...member, nodeId: "", name: "", proxy: "", region: "", advertise: config.lease.primary } : undefined,
     });
   }
 
-  #epoch(): number {
-    const lease = this.#lease.current();
-    return lease.holder === "self" ? lease.epoch : (this.#client?.epoch ?? 0);
+  readonly #peerHandlers: grpc.UntypedServiceImplementation;
+
+  #isPrimary(): boolean {
+    return this.#roles.state === "primary";
+  }
+
+  /** The node that this one follows, as it introduced itself or as the lease names it. */
+  #otherPrimary(): NodeRef | undefined {
+    if (this.#store.role === "primary") return undefined;
+    const held = this.#roles.primary;
+    const introduced = this.#role.client?.primary;
+    if (held === undefined) return undefined;
+    return introduced?.advertise === held.holder.advertise ? introduced : held.holder.name === "" ? undefined : held.holder;
+  }
+
+  #nodeFacts(): NodeFacts {
+    const primary = this.#isPrimary();
+    const { client } = this.#role;
+    const until = this.#roles.surelyUntilMs;
+    return {
+      // Between roles nobody is told that this node writes: writes are held until it is known who does.
+      self: this.#self, role: primary ? "primary" : "follower", epoch: this.#roles.epoch, ready: primary || (client?.ready ?? false), connected: primary || (client?.connected ?? false),
+      primary: primary ? this.#self : this.#otherPrimary() ?? null, validMs: primary && until !== undefined ? Math.max(1, Math.round(until - LEASE_CLOCK.now())) : 0,
+    };
   }
 
   #report(message: string, error: unknown): void {
@@ -113,15 +153,14 @@ class Engine {
 
   /** `.primary` is absent on the primary and while none is known. */
   #virtualNames(names: ReadonlySet<string>): ReadonlySet<string> {
-    const known = this.#lease.current().holder !== "self" && this.#client?.primary !== undefined;
-    return known ? names : new Set([...names].filter((name) => name !== ".primary"));
+    return this.#otherPrimary() !== undefined ? names : new Set([...names].filter((name) => name !== ".primary"));
   }
 
-  #fence(database: string, on: boolean): Promise<void> {
+  #fence(database: string, level: FenceLevel): Promise<void> {
     const id = this.#nextFence++;
     return new Promise((resolve, reject) => {
       this.#fences.set(id, { resolve, reject });
-      say({ type: "fence", id, database, on });
+      say({ type: "fence", id, database, level });
     });
   }
 
@@ -129,7 +168,7 @@ class Engine {
     if (this.#native !== undefined) return openOwn(this.#init.mountPoint, path);
     // Below the trusted directory: no other program's system call holds its lock.
     return new Promise((resolve, reject) => {
-      fs.open(join(this.#init.mountPoint, TRUSTED_DIRECTORY, trustedName(path)), "r+", (error, fd) => (error === null ? resolve(fd) : reject(error)));
+      fs.open(join(this.#init.mountPoint, TRUSTED_DIRECTORY, trustedName(path)), OWN_OPEN_FLAGS, (error, fd) => (error === null ? resolve(fd) : reject(error)));
     });
   }
 
@@ -141,8 +180,10 @@ class Engine {
       else waiting?.reject(new Error(message.error));
     } else if (message.type === "proxyMetrics") {
       this.#proxyCounters = message.metrics;
-    } else if (message.type === "stop") {
-      void this.stop();
+    } else if (message.type === "handOff") {
+      this.#handOffBeforeStop().finally(() => say({ type: "handedOff" }));
+    } else if (message.type === "stop" || message.type === "leave") {
+      void this.stop({ stays: message.type === "leave" });
     }
   }
 
@@ -150,28 +191,24 @@ class Engine {
     const { config } = this;
     const runDir = join(config.data, "run");
     this.#store.open();
-    const { driver, mountPoint } = this.#init;
+    const { driver, mountPoint, resume } = this.#init;
     const filesDir = join(config.data, "files");
     if (driver.driver === "fuse-native") this.#native = await connectNative({ socket: join(runDir, SOCKET_NAME), mountPoint, filesDir, hooks: this.#store });
     this.#fuse = this.#native ?? await startFuse({
-      fuseFd: ENGINE_FDS.fuse, mountPoint, filesDir, runDir, hooks: this.#store, resume: this.#init.resume, trusted: [this.#init.guardianPid, process.pid],
+      fuseFd: ENGINE_FDS.fuse, mountPoint, filesDir, runDir, hooks: this.#store, resume, trusted: [this.#init.guardianPid, process.pid],
     });
     this.#fuse.ended.then(() => {
       if (!this.#stopping) this.#log.error("The mount is gone");
       if (!this.#stopping) process.kill(process.pid, "SIGKILL");
     }, () => undefined);
-    const lease = this.#lease.current();
-    this.#fuse.setRole(lease.holder === "self" ? "primary" : "follower");
-    if (lease.holder === "self") await this.#store.becomePrimary(lease.epoch, { live: this.#init.resume });
-    else await this.#store.becomeFollower({ live: this.#init.resume });
+    await this.#role.begin(this.#roles, resume);
     this.#fuse.openGate();
     this.#serving = true;
     await this.#listen(runDir, driver);
     say({ type: "serving" });
-    if (lease.holder === "other") this.#follow(lease.advertise);
     this.#maintenance = setInterval(() => this.#maintain(), SIDECAR_INTERVAL_MS);
-    this.#sayReady();
-    this.#log.info({ role: this.#store.role, epoch: this.#epoch(), databases: this.#store.databases.size }, "Serving");
+    this.#tell();
+    this.#log.info({ role: this.#store.role, epoch: this.#roles.epoch, databases: this.#store.databases.size }, "Serving");
   }
 
   get config(): Config {
@@ -180,7 +217,7 @@ class Engine {
 
   async #listen(runDir: string, driver: { driver: string; reason: string }): Promise<void> {
     const replication = new grpc.Server(CHANNEL_OPTIONS);
-    replication.addService(ReplicationService.service, this.#server.handlers());
+    replication.addService(ReplicationService.service, { ...this.#server.handlers(), ...this.#peerHandlers });
     const local = new grpc.Server(CHANNEL_OPTIONS);
     local.addService(ClusterDefinition.service, this.#cluster.handlers());
     const socket = join(runDir, "engine.sock");
@@ -189,8 +226,10 @@ class Engine {
     await bind(local, `unix:${socket}`);
     this.#servers = [replication, local];
     const source = new EngineStatus({
-      config: this.#config, version: VERSION, nodeId: this.#identity.nodeId, startedAt: this.#startedAt, clusterId: () => this.#identity.clusterId, epoch: () => this.#epoch(),
-      store: this.#store, server: this.#server, client: () => this.#client, serving: () => this.#serving, driver,
+      config: this.#config, version: VERSION, nodeId: this.#identity.nodeId, startedAt: this.#startedAt, clusterId: () => this.#identity.clusterId, epoch: () => this.#roles.epoch,
+      roleState: () => this.#roles.state, otherPrimary: () => this.#otherPrimary(), everReady: () => this.#everReady,
+      store: this.#store, server: this.#server, client: () => this.#role.client, serving: () => this.#serving, driver,
+      handOff: (to) => this.handOff(to), promote: () => this.promote(), upgrade: () => say({ type: "upgrade" }),
       requestCounts: () => this.#fuse?.requestCounts() ?? {}, proxyCounters: () => this.#proxyCounters,
     });
     this.#admin = await startAdminServer({
@@ -198,21 +237,38 @@ class Engine {
     });
   }
 
-  #follow(address: string): void {
-    this.#client = new ReplicationClient({
+  #hello(): Hello {
+    return {
+      version: PROTOCOL_VERSION, clusterId: this.#identity.clusterId, nodeId: this.#identity.nodeId, node: this.#self,
+      positions: storedPositions(this.#store).map(([name, position]) => toWire(name, position)),
+    };
+  }
+
+  #startClient(address: string): ReplicationClient {
+    return new ReplicationClient({
       store: this.#store, address, self: this.#self, nodeId: this.#identity.nodeId, clusterId: () => this.#identity.clusterId,
       adoptClusterId: (id) => this.#identity.adoptClusterId(id),
-      onChange: () => {
-        this.#cluster.changed();
-        this.#store.announceNames();
-        this.#sayReady();
-      },
+      onChange: () => this.#tell(),
+      onTakeLease: () => void this.#roles.take(),
       report: (level, message, error) => this.#log[level](error === undefined ? {} : { err: error }, message),
     });
   }
 
-  #sayReady(): void {
-    if (this.#readySaid || !(this.#store.role === "primary" || (this.#client?.ready ?? false))) return;
+  /** The cluster's id is the lease store's; a node of another cluster must not write here. */
+  async #joinCluster(): Promise<void> {
+    const own = this.#identity.clusterId;
+    if (this.#leases.type === "static") return this.#identity.foundCluster();
+    const stored = await this.#leases.clusterId(own === "" ? randomBytes(8).toString("hex") : own, CLUSTER_ID_MS);
+    if (own === "") this.#identity.adoptClusterId(stored);
+    else if (own !== stored) throw new AppError("FOREIGN_CLUSTER", ["the lease store", stored, own]);
+  }
+
+  /** Role, holder or readiness have changed. */
+  #tell(): void {
+    this.#cluster.changed();
+    this.#store.announceNames();
+    this.#everReady ||= this.#isPrimary() || (this.#role.client?.ready ?? false);
+    if (this.#readySaid || !this.#everReady || !this.#serving) return;
     this.#readySaid = true;
     say({ type: "ready", role: this.#store.role });
   }
@@ -222,20 +278,53 @@ class Engine {
     if (this.#store.maintain(Date.now())) setTimeout(() => this.#maintain(), 20);
   }
 
-  async stop(): Promise<void> {
+  async handOff(to: string | undefined): Promise<string> {
+    const target = await this.#roles.handOff(to);
+    return (await this.#leases.members(CLUSTER_ID_MS)).find(({ nodeId }) => nodeId === target)?.name ?? target;
+  }
+
+  /** Makes this node the primary: by a handoff from the one that there is, else by taking the free lease. */
+  async promote(): Promise<string> {
+    if (this.#isPrimary()) return this.#self.name!;
+    if (!this.#config.lease.candidate) throw new AppError("HANDOFF_REFUSED", ["this node is no candidate (lease.candidate: false)"]);
+    const primary = this.#roles.primary;
+    if (primary !== undefined && this.#leases.type !== "static") await this.#role.peers.requestHandoff(primary.holder.advertise, this.#self.name!, PROMOTE_MS);
+    else await this.#roles.take();
+    for (const until = Date.now() + PROMOTE_MS; Date.now() < until; await sleep(10)) if (this.#isPrimary()) return this.#self.name!;
+    throw new AppError("HANDOFF_REFUSED", [`this node did not become the primary within ${PROMOTE_MS / 1_000} s (${this.#roles.state})`]);
+  }
+
+  /** A primary that is going to stop lets a candidate go on at once, where there is one. */
+  async #handOffBeforeStop(): Promise<void> {
+    if (!this.#isPrimary() || this.#leases.type === "static") return;
+    try {
+      const to = await this.handOff(undefined);
+      this.#log.info({ to }, "The lease is handed over");
+    } catch (error) {
+      this.#log.info(`Nobody takes the lease over: ${(error as Error).message}`);
+    }
+  }
+
+  /** `stays`: another engine goes on over the same mount, in the same role. */
+  async stop(options: { readonly stays: boolean }): Promise<void> {
     if (this.#stopping) return;
     this.#stopping = true;
     clearInterval(this.#maintenance);
-    this.#client?.close();
+    const wasPrimary = this.#store.role === "primary";
+    const epoch = this.#roles.epoch;
+    await this.#role.client?.end();
     await this.#store.flushAll().catch((error: unknown) => this.#report("The last capture failed", error));
     this.#server.close();
     this.#cluster.close();
     for (const server of this.#servers) server.forceShutdown();
     await this.#admin?.close();
-    await this.#store.close({ clean: true });
-    const lease = this.#lease.current();
-    if (lease.holder === "self") this.#identity.markClean(lease.epoch);
+    await this.#store.close({ clean: !options.stays });
+    if (wasPrimary && this.#leases.type === "static" && !options.stays) this.#identity.markClean(epoch);
+    await this.#roles.stop({ keepLease: options.stays });
+    await this.#leases.close().catch(() => undefined);
     say({ type: "stopped" });
+    // The guardian starts the next engine as after a death: what the FUSE thread has not answered is asked again.
+    if (options.stays) process.kill(process.pid, "SIGKILL");
     // The guardian unmounts; the FUSE thread ends with that, and this process after it.
     await this.#fuse?.ended;
     process.exit(0);
@@ -277,7 +366,8 @@ async function begin(init: Init): Promise<void> {
   process.on("uncaughtException", die);
   process.on("unhandledRejection", die);
   try {
-    engine = new Engine(init, log);
+    const identity = new Identity(init.config.data);
+    engine = new Engine(init, log, identity, await openLeaseStore(init.config.lease, { epoch: () => identity.startEpoch() }));
     await engine.start();
   } catch (error) {
     die(error);

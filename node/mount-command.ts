@@ -13,7 +13,7 @@ import { findHolders, inspectMountPoint, mountFuse, parseMountInfo } from "./fus
 import { probeDriver } from "./fuse/driver.ts";
 import { TRUSTED_DIRECTORY, trustedName } from "./fuse/policy.ts";
 import { chooseDriver, startMountServer, unmountNative } from "./fuse-native/host.ts";
-import { OWN_OPEN_FLAGS } from "./fuse-native/protocol.ts";
+import { OWN_OPEN_FLAGS } from "./core/own-open.ts";
 import { runGuardian } from "./guardian/guardian.ts";
 import type { Mounting } from "./guardian/mounting.ts";
 import { checkHost, prepareHost } from "./host-check.ts";
@@ -24,13 +24,14 @@ const MOUNTING: Mounting = {
   unmount: unmountNative,
   inspect: (mountPoint) => inspectMountPoint(mountPoint).state,
   trustedPath: (mountPoint, path) => join(mountPoint, TRUSTED_DIRECTORY, trustedName(path)),
+  trustedFlags: OWN_OPEN_FLAGS,
   device: (mountPoint) => parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8")).findLast((line) => line.mountPoint === mountPoint)?.device,
   holders: (mountPoint, device) => findHolders(mountPoint, device),
   clean: unmountNative,
 };
 
 /** libfuse knows files by their names, so the trusted directory cannot exist; nothing waits while it holds the lock of a folder on a follower. */
-const NATIVE_MOUNTING: Mounting = { ...MOUNTING, trustedPath: (mountPoint, path) => join(mountPoint, path), trustedFlags: OWN_OPEN_FLAGS };
+const NATIVE_MOUNTING: Mounting = { ...MOUNTING, trustedPath: (mountPoint, path) => join(mountPoint, path) };
 
 /** Built files start built files, sources start sources. */
 const EXTENSION = import.meta.url.slice(import.meta.url.lastIndexOf("."));

@@ -44,16 +44,19 @@ export interface EngineView {
   primaryPositions(): Promise<Marks>;
   /** Resolves at the next change of the state, or after `timeoutMs`. */
   changed(timeoutMs: number): Promise<void>;
+  /** A request that may write has gone to the application of this node; call what is returned when it is over. A handoff waits for that. */
+  writeBegins(): () => void;
   close(): void;
 }
 
 interface WireNode { name: string; advertise: string; proxy: string; region: string }
-interface WireState { self: WireNode | null; role: string; epoch: number; primary: WireNode | null; ready: boolean; connected: boolean; positions: WirePosition[] }
+interface WireState { self: WireNode | null; role: string; epoch: number; primary: WireNode | null; ready: boolean; connected: boolean; positions: WirePosition[]; validMs: number; drain: number }
 interface WireWait { reached: boolean; positions: WirePosition[] }
 type Callback<T> = (error: grpc.ServiceError | null, value?: T) => void;
 interface ClusterClient extends grpc.Client {
   watch(request: object, metadata: grpc.Metadata): grpc.ClientReadableStream<WireState>;
   getPositions(request: { flush: boolean; primary: boolean }, options: grpc.CallOptions, done: Callback<{ positions: WirePosition[] }>): void;
+  drained(request: { drain: number }, options: grpc.CallOptions, done: Callback<object>): void;
   wait(request: { positions: WirePosition[]; timeoutMs: number }, options: grpc.CallOptions, done: Callback<WireWait>): void;
 }
 
@@ -87,6 +90,10 @@ class Connection implements EngineView {
   #retryMs = RETRY_MS_MIN;
   #closed = false;
   readonly #listeners = new Set<() => void>();
+  #doubt: NodeJS.Timeout | undefined;
+  #writes = 0;
+  /** The drain that the engine waits for; 0: none. */
+  #drain = 0;
   readonly #flushes = new Coalesced(() => this.#ask({ flush: true, primary: false }));
   readonly #strong = new Coalesced(() => this.#ask({ flush: false, primary: true }));
 
@@ -134,6 +141,7 @@ class Connection implements EngineView {
   close(): void {
     this.#closed = true;
     clearTimeout(this.#retry);
+    clearTimeout(this.#doubt);
     this.#stream?.cancel();
     this.#client.close();
     this.#tell();
@@ -152,9 +160,39 @@ class Connection implements EngineView {
     stream.on("data", (wire: WireState) => {
       this.#retryMs = RETRY_MS_MIN;
       this.#setState(viewOf(this.#state?.positions ?? NO_MARKS, wire));
+      this.#believeFor(wire.validMs);
+      this.#drain = wire.drain;
+      this.#tellDrained();
     });
     stream.on("error", again);
     stream.on("end", again);
+  }
+
+  /** A primary whose engine falls silent may be the primary no more: after this time its role is not known. */
+  #believeFor(validMs: number): void {
+    clearTimeout(this.#doubt);
+    if (validMs === 0) return;
+    this.#doubt = setTimeout(() => {
+      if (this.#state?.role === "primary") this.#setState({ ...this.#state, role: "candidate", primary: undefined });
+    }, validMs);
+  }
+
+  writeBegins(): () => void {
+    this.#writes++;
+    let over = false;
+    return () => {
+      if (over) return;
+      over = true;
+      this.#writes--;
+      this.#tellDrained();
+    };
+  }
+
+  #tellDrained(): void {
+    if (this.#drain === 0 || this.#writes > 0) return;
+    // No answer is needed: an engine that does not hear it goes on after a while.
+    this.#client.drained({ drain: this.#drain }, { deadline: Date.now() + this.#options.timeoutMs }, () => undefined);
+    this.#drain = 0;
   }
 
   #setState(state: NodeView | undefined): void {

@@ -54,6 +54,8 @@ export interface Exchange {
   sentMs: number;
   headMs: number;
   upstreamError: string | undefined;
+  /** Says that this request, which may have written here, is over. */
+  writeOver?: () => void;
 }
 
 const NO_REQUEST: CheckedRequest = { target: "", host: undefined, body: { kind: "none" } };

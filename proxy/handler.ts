@@ -267,6 +267,7 @@ export class Handler {
     const mayReplay = facts.role !== "primary" && !needsPrimary(facts);
     exchange.decision = "local";
     exchange.node = this.#parts.config.node.name;
+    if (mayHaveWritten) exchange.writeOver ??= this.#parts.view.writeBegins();
     this.#relay(exchange, "application", this.#parts.config.target, this.#parts.upstreams.application, "", (raw) => {
       if (mayReplay && rawField(raw, REPLAY_FIELD)?.toLowerCase() === "primary") return "replay";
       return "pass";
@@ -417,6 +418,7 @@ export class Handler {
     const { decision, headMs, startedMs } = exchange;
     const { metrics, log, config } = this.#parts;
     exchange.body?.close();
+    exchange.writeOver?.();
     metrics.active--;
     const isRelayed = decision === "local" || decision === "forward";
     metrics.request(decision, status, isRelayed && headMs > 0 ? headMs - startedMs : undefined, isRelayed ? exchange.node : undefined);

@@ -55,6 +55,18 @@ const ROUTES: readonly { readonly method: "GET" | "POST"; readonly path: string;
     },
   },
   {
+    method: "POST", path: "/handoff", socketOnly: true,
+    handler: async (source, query) => ({ status: 200, body: { ok: true, ...(await source.handOff(query.get("to") ?? undefined)) } }),
+  },
+  { method: "POST", path: "/promote", socketOnly: true, handler: async (source) => ({ status: 200, body: { ok: true, ...(await source.promote()) } }) },
+  {
+    method: "POST", path: "/upgrade", socketOnly: true,
+    handler(source) {
+      source.upgrade();
+      return { status: 202, body: { ok: true } };
+    },
+  },
+  {
     method: "POST", path: "/import", socketOnly: true,
     handler: async (source, query) => ({ status: 200, body: { ok: true, ...(await source.import(query.get("name") ?? "", query.get("source") ?? "")) } }),
   },

@@ -43,6 +43,8 @@ export interface NodeStatus {
   readonly version: string;
   readonly startedAt: string;
   readonly role: "primary" | "follower" | "candidate";
+  /** The state of the role machine: "primary", "follower", or what is between (ARCHITECTURE.md). */
+  readonly roleState: string;
   readonly epoch: number;
   /** Unset while none is known. */
   readonly primary?: { readonly name: string; readonly advertise: string };
@@ -87,6 +89,12 @@ export interface AdminSource {
   ready(): { readonly ready: boolean; readonly reason: string };
   status(): NodeStatus | Promise<NodeStatus>;
   metrics(): readonly Metric[] | Promise<readonly Metric[]>;
+  /** Moves the lease to the named node, else to the most advanced follower; answers who gets it. */
+  handOff(to: string | undefined): Promise<{ readonly primary: string }>;
+  /** Makes this node the primary. */
+  promote(): Promise<{ readonly primary: string }>;
+  /** Has engine and proxy started again from the files as they are. */
+  upgrade(): void;
   /** Copies the database file at the absolute path `source` into the mount as `name`. */
   import(name: string, source: string): Promise<CommandResult>;
   /** Writes a consistent copy of the database `name` to the absolute path `target`, which must not exist. */

@@ -134,11 +134,6 @@ export function globToRegExp(glob: string): RegExp {
   return new RegExp(`^${source}$`, "su");
 }
 
-/** Whether this node is the fixed primary. */
-export function isStaticPrimary(config: Pick<Config, "advertise" | "lease">): boolean {
-  return config.lease.type === "static" && config.lease.primary === config.advertise;
-}
-
 /** The two halves of a checked `host:port`; the host without brackets. */
 export function splitAddress(address: string): { host: string; port: number } {
   const at = address.lastIndexOf(":");

@@ -6,7 +6,7 @@
  * It must be the index that tells what is committed: frames that a writer has put into the WAL and not published may yet be overwritten.
  */
 import * as fs from "node:fs";
-import { OWN_OPEN_FLAGS } from "./protocol.ts";
+import { OWN_OPEN_FLAGS } from "../core/own-open.ts";
 
 /** A descriptor that is open, or on its way. */
 interface IndexFile {

@@ -16,7 +16,8 @@ import type { Attributes, Done, FileSystemStatus, Operations } from "./binding.t
 import type { EngineLink } from "./engine-link.ts";
 import { POSITION_SUFFIX, type Guard, type Verdict } from "./guard.ts";
 import { Handles } from "./handles.ts";
-import { isOwnOpen, type Ask } from "./protocol.ts";
+import { isOwnOpen } from "../core/own-open.ts";
+import { type Ask } from "./protocol.ts";
 
 const O_ACCMODE = 3;
 const S_IFMT = 0o170000;

@@ -4,21 +4,10 @@
  * Always holds: an `ask` is answered by one `reply` with the same id, perhaps by a later engine, to which what is unanswered is asked again;
  * everything else is told once and never answered. Paths are relative to the mount root. Both ends are of one release, so nothing is checked.
  */
-import { constants } from "node:fs";
 import type { Socket } from "node:net";
 
 /** Name of the socket, below the node's `run` folder. */
 export const SOCKET_NAME = "mount.sock";
-
-/**
- * How guardian and engine open files of the mount: the server is not told who asks, so the node's own descriptors carry a flag that means
- * nothing for a regular file and that no SQLite uses. It is a sign, no secret: it opens what is about to be fenced, and spares the node questions to itself.
- */
-export const OWN_OPEN_FLAGS = constants.O_RDWR | constants.O_NONBLOCK;
-
-export function isOwnOpen(flags: number): boolean {
-  return (flags & constants.O_NONBLOCK) !== 0;
-}
 
 /** Waits for a hook of the store. `header` is hexadecimal. */
 export type Ask =

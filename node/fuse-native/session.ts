@@ -11,7 +11,8 @@ import { setImmediate as nextTick } from "node:timers/promises";
 import { errnoOf, isAppError } from "../../proto/errors.ts";
 import type { MountHooks } from "../core/mount-hooks.ts";
 import type { FuseSession } from "../fuse/session.ts";
-import { onLines, OWN_OPEN_FLAGS, sendLine, type Ask, type FromServer, type Tell } from "./protocol.ts";
+import { OWN_OPEN_FLAGS } from "../core/own-open.ts";
+import { onLines, sendLine, type Ask, type FromServer, type Tell } from "./protocol.ts";
 import { IndexFiles } from "./index-files.ts";
 
 export interface NativeOptions {

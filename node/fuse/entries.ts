@@ -26,7 +26,8 @@ function lstat(file: string): fs.BigIntStats | undefined {
 export function lookup(server: Server, request: Request): void {
   const name = request.name(0);
   if (request.node === TRUSTED_DIRECTORY_ID) {
-    lookUpPlace(server, request, server.placeOfTrustedName(name));
+    // Names change by their real paths, of which the kernel tells nothing to what it remembers of this directory.
+    lookUpPlace(server, request, server.placeOfTrustedName(name), 0);
     return;
   }
   if (request.node === abi.FUSE_ROOT_ID && name === TRUSTED_DIRECTORY) {
@@ -39,7 +40,7 @@ export function lookup(server: Server, request: Request): void {
   lookUpPlace(server, request, server.placeIn(server.inodes.need(request.node), name));
 }
 
-function lookUpPlace(server: Server, request: Request, place: Place): void {
+function lookUpPlace(server: Server, request: Request, place: Place, keepSeconds = KEEP_SECONDS): void {
   if (server.isVirtual(place.path)) {
     const shown = { id: server.virtualId(place.path), links: 1 };
     writeEntryOut(server.out, REPLY_BODY, virtualStat(server), shown, { generation: 0, entrySeconds: 0, attributeSeconds: 0 });
@@ -49,21 +50,21 @@ function lookUpPlace(server: Server, request: Request, place: Place): void {
   if (server.isHiddenFrom(request, place.path)) throw refusal("ENOENT");
   const stat = lstat(place.file);
   if (stat === undefined) {
-    writeAbsentEntry(server.out, REPLY_BODY, server.hidden.has(place.path) ? 0 : absenceSeconds(place.path));
+    writeAbsentEntry(server.out, REPLY_BODY, server.hidden.has(place.path) ? 0 : Math.min(keepSeconds, absenceSeconds(place.path)));
     server.reply(request, abi.fuse_entry_out.SIZE);
     return;
   }
-  writeEntry(server, place, server.inodes.learn(place.parent, place.name, stat), stat);
+  writeEntry(server, place, server.inodes.learn(place.parent, place.name, stat), stat, keepSeconds);
   server.reply(request, abi.fuse_entry_out.SIZE);
 }
 
 /** Puts a fuse_entry_out into the reply and counts the kernel's reference. */
-function writeEntry(server: Server, place: Place, inode: Inode, stat: fs.BigIntStats): void {
+function writeEntry(server: Server, place: Place, inode: Inode, stat: fs.BigIntStats, keepSeconds = KEEP_SECONDS): void {
   inode.lookups++;
   writeEntryOut(server.out, REPLY_BODY, stat, { id: inode.id, links: server.links(inode, stat) }, {
     generation: inode.generation,
     // While a name is hidden from others, each of them must ask.
-    entrySeconds: server.hidden.has(place.path) ? 0 : KEEP_SECONDS,
+    entrySeconds: server.hidden.has(place.path) ? 0 : keepSeconds,
     attributeSeconds: attributeSeconds(place.path),
   });
 }

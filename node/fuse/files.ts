@@ -7,9 +7,10 @@
  */
 import * as fs from "node:fs";
 import { assert } from "../core/assert.ts";
+import { isOwnOpen } from "../core/own-open.ts";
 import * as abi from "./abi.ts";
 import { applyAttributes, dropPrivileges, readAttributeChange } from "./backing.ts";
-import type { Inode } from "./inodes.ts";
+import type { Inode, OpenKind } from "./inodes.ts";
 import { NO_BACKING } from "./messages.ts";
 import { attributeSeconds, isJournal, isSharedMemory, isWal, isZeroedJournal, JOURNAL_HEADER_SIZE, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
 import { refusal, type Server } from "./server.ts";
@@ -17,7 +18,7 @@ import { trustedDirectoryStat, virtualStat } from "./virtual.ts";
 import { REPLY_BODY, writeAttrOut, writeOpenOut, writeU64, type Request } from "./wire.ts";
 
 const O_ACCMODE = 3;
-const isWriteOnly = (flags: number): boolean => (flags & O_ACCMODE) === fs.constants.O_WRONLY;
+const kindOf = (flags: number): OpenKind => ({ raw: (flags & O_ACCMODE) === fs.constants.O_WRONLY, own: isOwnOpen(flags) });
 
 export function getattr(server: Server, request: Request): void {
   const id = request.node;
@@ -79,7 +80,7 @@ interface Opening {
 export function answerOpen(server: Server, request: Request, inode: Inode, opening: Opening): void {
   // May throw, so it comes before the count.
   if (inode.backing <= 0) server.inodes.descriptor(inode);
-  server.inodes.opened(inode, request.unique, request.resent, isWriteOnly(opening.flags));
+  server.inodes.opened(inode, request.unique, request.resent, kindOf(opening.flags));
   server.countOpen();
   const { out } = server;
   const length = opening.at + abi.fuse_open_out.SIZE - REPLY_BODY;
@@ -106,7 +107,7 @@ export function release(server: Server, request: Request): void {
     return;
   }
   const path = server.inodes.path(inode);
-  const { lastRaw, last } = server.inodes.released(inode, request.unique, request.resent, isWriteOnly(request.u32(abi.fuse_release_in.flags)));
+  const { lastRaw, last } = server.inodes.released(inode, request.unique, request.resent, kindOf(request.u32(abi.fuse_release_in.flags)));
   server.reply(request);
   if (path === undefined) return;
   if (lastRaw) server.post({ kind: "rawWritten", path });

@@ -15,6 +15,12 @@ import { asidePath, unlinkedFolder } from "./backing.ts";
 import { IDLE_BACKINGS, joinPath, VIRTUAL_BASE } from "./policy.ts";
 import { OpenRecords } from "./records.ts";
 
+/** What tells opens apart: `raw` is for writing only, `own` is one of guardian or engine. */
+export interface OpenKind {
+  readonly raw: boolean;
+  readonly own: boolean;
+}
+
 export interface Inode {
   readonly id: number;
   generation: number;
@@ -26,6 +32,8 @@ export interface Inode {
   /** References of the kernel, given back by FORGET; Infinity when an earlier engine counted them. */
   lookups: number;
   opens: number;
+  /** Those of them that are of guardian and engine: they do not keep applications' last close from being one. */
+  ownOpens: number;
   /** Opens for writing only among them. */
   rawOpens: number;
   /** `unique` of the newest counted open, without the resend bit. */
@@ -92,7 +100,7 @@ export class InodeTable {
         inode.lookups = Infinity;
         // Nothing is left of it but what the kernel holds: no name, and no file aside.
         if (inode.parent === undefined) inode.unlinked = true;
-        Object.assign(inode, { opens: record.opens, rawOpens: record.rawOpens, lastOpen: record.unique, lastRelease: record.released, backing: record.backing, slot: record.slot });
+        Object.assign(inode, { opens: record.opens, ownOpens: record.ownOpens, rawOpens: record.rawOpens, lastOpen: record.unique, lastRelease: record.released, backing: record.backing, slot: record.slot });
         if (record.opens === 0) this.#rest(inode);
       }
       // Files aside that nobody had open are leftovers of an interrupted unlink.
@@ -194,30 +202,32 @@ export class InodeTable {
 
   /**
    * Counts an open, before its reply. One that is repeated for a killed engine, and was counted by it, is not counted twice.
-   * `raw` is an open for writing only.
    */
-  opened(inode: Inode, unique: bigint, resent: boolean, raw: boolean): void {
+  opened(inode: Inode, unique: bigint, resent: boolean, { raw, own }: OpenKind): void {
     const plain = unique & ~RESEND_BIT;
     if (resent && inode.lastOpen === plain && inode.opens > 0) return;
     inode.lastOpen = plain;
     inode.opens++;
     if (raw) inode.rawOpens++;
+    if (own) inode.ownOpens++;
     this.#idle.delete(inode.id);
     if (inode.slot < 0) inode.slot = this.#records.take();
     this.#record(inode);
   }
 
   /** Counts a release, before its reply, and not twice either; says what ended with it. */
-  released(inode: Inode, unique: bigint, resent: boolean, raw: boolean): { lastRaw: boolean; last: boolean } {
+  released(inode: Inode, unique: bigint, resent: boolean, { raw, own }: OpenKind): { lastRaw: boolean; last: boolean } {
     const plain = unique & ~RESEND_BIT;
     if (resent && inode.lastRelease === plain) return { lastRaw: false, last: false };
     inode.lastRelease = plain;
-    const last = inode.opens === 1;
+    const lastOfAll = inode.opens === 1;
+    const last = !own && inode.opens - inode.ownOpens === 1;
     const lastRaw = raw && inode.rawOpens === 1;
     inode.opens = Math.max(0, inode.opens - 1);
     if (raw) inode.rawOpens = Math.max(0, inode.rawOpens - 1);
+    if (own) inode.ownOpens = Math.max(0, inode.ownOpens - 1);
     if (inode.slot >= 0) this.#record(inode);
-    if (last) {
+    if (lastOfAll) {
       this.closeDescriptor(inode);
       inode.journalHeader = undefined;
       if (inode.unlinked) this.#discard(inode);
@@ -239,7 +249,7 @@ export class InodeTable {
 
   #add(id: number, generation: number): Inode {
     const inode: Inode = {
-      id, generation, parent: undefined, name: "", children: 0, lookups: 0, opens: 0, rawOpens: 0, lastOpen: NEVER, lastRelease: NEVER, fd: -1, backing: 0, slot: -1,
+      id, generation, parent: undefined, name: "", children: 0, lookups: 0, opens: 0, ownOpens: 0, rawOpens: 0, lastOpen: NEVER, lastRelease: NEVER, fd: -1, backing: 0, slot: -1,
       unlinked: false, aside: false, journalHeader: undefined,
     };
     // The kernel will give back old references under this id, of which nobody knows how many.
@@ -308,7 +318,7 @@ export class InodeTable {
   }
 
   #record(inode: Inode): void {
-    this.#records.write(inode.slot, { inode: inode.id, generation: inode.generation, opens: inode.opens, rawOpens: inode.rawOpens, unique: inode.lastOpen, released: inode.lastRelease });
+    this.#records.write(inode.slot, { inode: inode.id, generation: inode.generation, opens: inode.opens, ownOpens: inode.ownOpens, rawOpens: inode.rawOpens, unique: inode.lastOpen, released: inode.lastRelease });
   }
 
   /** Reads the whole backing tree: an earlier engine handed out ids of it that the kernel still uses. */

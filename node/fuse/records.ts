@@ -8,7 +8,8 @@
  * The file is valid as long as the FUSE connection: a new mount starts a new one. Nothing is fsynced: it need not outlive the kernel.
  *
  *   header, 64 bytes:  magic 8 | minor version of the kernel u32@8
- *   record, 64 bytes:  inode u64@0 | generation u32@8 | used u32@12 | opens u32@16 | opens for writing only u32@20
+ *   record, 64 bytes:  inode u64@0 | generation u32@8 | used u16@12 | opens of the node's own u16@14 | opens, own ones too, u32@16
+ *                      | opens for writing only u32@20
  *                      | unique of the newest counted open u64@24 | of the newest counted release u64@32 | backing id i32@40
  */
 import * as fs from "node:fs";
@@ -17,7 +18,7 @@ import { readU64, writeU64 } from "./wire.ts";
 const MAGIC = "SLUICEI1";
 const SIZE = 64;
 const MINOR = 8;
-const FIELD = { inode: 0, generation: 8, used: 12, opens: 16, rawOpens: 20, unique: 24, released: 32, backing: 40 } as const;
+const FIELD = { inode: 0, generation: 8, used: 12, ownOpens: 14, opens: 16, rawOpens: 20, unique: 24, released: 32, backing: 40 } as const;
 /** The range of the thread. */
 const THREAD_BYTES = 40;
 
@@ -26,6 +27,8 @@ export interface OpenRecord {
   readonly inode: number;
   readonly generation: number;
   readonly opens: number;
+  /** Those of them that are of guardian and engine. */
+  readonly ownOpens: number;
   readonly rawOpens: number;
   readonly unique: bigint;
   readonly released: bigint;
@@ -77,7 +80,8 @@ export class OpenRecords {
     const buffer = this.#buffer;
     writeU64(buffer, record.inode, FIELD.inode);
     buffer.writeUInt32LE(record.generation, FIELD.generation);
-    buffer.writeUInt32LE(1, FIELD.used);
+    buffer.writeUInt16LE(1, FIELD.used);
+    buffer.writeUInt16LE(record.ownOpens, FIELD.ownOpens);
     buffer.writeUInt32LE(record.opens, FIELD.opens);
     buffer.writeUInt32LE(record.rawOpens, FIELD.rawOpens);
     buffer.writeBigUInt64LE(record.unique, FIELD.unique);
@@ -103,8 +107,8 @@ function readRecords(path: string): { minor: number; slots: (OpenRecord | undefi
   for (let at = SIZE, slot = 0; at < bytes.length; at += SIZE, slot++) {
     const record = Buffer.alloc(SIZE);
     bytes.copy(record, 0, at, Math.min(at + SIZE, bytes.length));
-    slots.push(record.readUInt32LE(FIELD.used) === 0 ? undefined : {
-      slot, inode: readU64(record, FIELD.inode), generation: record.readUInt32LE(FIELD.generation), opens: record.readUInt32LE(FIELD.opens),
+    slots.push(record.readUInt16LE(FIELD.used) === 0 ? undefined : {
+      slot, inode: readU64(record, FIELD.inode), generation: record.readUInt32LE(FIELD.generation), opens: record.readUInt32LE(FIELD.opens), ownOpens: record.readUInt16LE(FIELD.ownOpens),
       rawOpens: record.readUInt32LE(FIELD.rawOpens), unique: record.readBigUInt64LE(FIELD.unique), released: record.readBigUInt64LE(FIELD.released), backing: record.readInt32LE(FIELD.backing),
     });
   }

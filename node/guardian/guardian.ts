@@ -7,7 +7,7 @@
  *
  * ```
  *   mount -> engine --serving--> proxy --ready--> application
- *   stop:    application -> proxy -> engine (drains) -> unmount -> engine gone
+ *   stop:    hand-off of the lease -> application -> proxy -> engine (drains) -> unmount -> engine gone
  * ```
  */
 import { spawn } from "node:child_process";
@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AppError } from "../../proto/errors.ts";
 import { RUN_FILES, type Config } from "../core/config.ts";
-import { bootId } from "../native/libc.ts";
+import { bootId, bootTimeMs } from "../native/libc.ts";
 import { Application, PASSED_SIGNALS } from "./application.ts";
 import type { DataLock } from "./data-lock.ts";
 import { Fences } from "./fences.ts";
@@ -45,7 +45,7 @@ export interface GuardianParts {
 }
 
 /** Times that the operator waits for at most when the node is stopped, in ms. A second signal cuts them short. */
-const GRACE_MS = { application: 10_000, proxy: 12_000, engine: 30_000, engineExit: 5_000, hurriedEngine: 2_000, fences: 1_000 } as const;
+const GRACE_MS = { handOff: 5_000, application: 10_000, proxy: 12_000, engine: 30_000, engineExit: 5_000, hurriedEngine: 2_000, fences: 1_000 } as const;
 /** Deaths of the engine before it has served for the first time, after which the node gives up. */
 const FIRST_STARTS_MAX = 5;
 
@@ -82,6 +82,18 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
   let served = false;
   let firstDeaths = 0;
   let stopping = false;
+  let leaseTimer: NodeJS.Timeout | undefined;
+  const { promise: handedOff, resolve: handOffIsOver } = Promise.withResolvers<void>();
+
+  /** Whatever the engine does or cannot do: when the lease may have ended, nobody on this node writes. */
+  const watchLease = (fenceAtMs: number | null): void => {
+    clearTimeout(leaseTimer);
+    if (fenceAtMs === null) return;
+    leaseTimer = setTimeout(() => {
+      fences.raise().catch((error: unknown) => log.error({ err: error }, "A fence could not be raised"));
+      log.warn({}, "The lease is not renewed in time; nobody writes on this node until it is, or the node follows");
+    }, Math.max(0, fenceAtMs - bootTimeMs()));
+  };
 
   const giveUp = (why: object, text: string): void => {
     log.error(why, text);
@@ -135,10 +147,19 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
         if (application === undefined && config.exec !== undefined && !stopping) startApplication(config.exec);
         return;
       case "fence":
-        fences.set(message.database, message.on).then(
+        fences.set(message.database, message.level).then(
           () => tellEngine({ type: "fenced", id: message.id }),
           (error: unknown) => tellEngine({ type: "fenced", id: message.id, error: reportError(error).message }),
         );
+        return;
+      case "lease":
+        watchLease(message.fenceAtMs);
+        return;
+      case "handedOff":
+        handOffIsOver();
+        return;
+      case "upgrade":
+        upgrade().catch((error: unknown) => log.error({ err: error }, "The upgrade failed"));
         return;
       case "stopped":
         engineHasStopped();
@@ -147,6 +168,14 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
         if (served) log.error({ error: message.error }, message.error.message);
         else giveUp({ error: message.error }, message.error.message);
     }
+  }
+
+  /** The engine goes in order and leaves the mount as one that dies would; the next one takes it up. The proxy stops gracefully. */
+  async function upgrade(): Promise<void> {
+    if (stopping) return;
+    log.info({}, "Starting engine and proxy from the files as they are now");
+    await engine.restart(() => tellEngine({ type: "leave" }), GRACE_MS.engine);
+    await proxy?.restart(() => proxy.signal("SIGTERM"), GRACE_MS.proxy);
   }
 
   function startApplication(command: readonly string[]): void {
@@ -183,17 +212,18 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
   const code = await stopAsked;
   stopping = true;
 
+  // While the application still runs: its requests go on over the new primary.
+  tellEngine({ type: "handOff" });
+  await Promise.race([handedOff, engine.gone, sleep(GRACE_MS.handOff, undefined, { ref: false }), aborted(hurry.signal)]);
   await application?.stop(GRACE_MS.application, hurry.signal);
   await proxy?.end("SIGTERM", GRACE_MS.proxy, hurry.signal);
   // An engine that has died already, or dies now, has nothing to drain: what it left is recovered at the next start.
   engine.retire();
   tellEngine({ type: "stop" });
-  const hurried = new Promise<void>((resolve) => {
-    if (hurry.signal.aborted) resolve();
-    hurry.signal.addEventListener("abort", () => resolve());
-  }).then(() => sleep(GRACE_MS.hurriedEngine, undefined, { ref: false }));
+  const hurried = aborted(hurry.signal).then(() => sleep(GRACE_MS.hurriedEngine, undefined, { ref: false }));
   const drained = await Promise.race([engineStopped.then(() => true), engine.gone.then(() => true), hurried.then(() => false), sleep(GRACE_MS.engine, false, { ref: false })]);
   if (!drained) log.warn({}, "The engine did not finish in time; what is missing is recovered at the next start");
+  clearTimeout(leaseTimer);
   await Promise.race([fences.close(), sleep(GRACE_MS.fences, undefined, { ref: false })]);
   const result = mounting.unmount(mountPoint);
   await server?.end();
@@ -210,6 +240,13 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
   parts.lock.release();
   log.info({ code }, "Stopped");
   return code;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve());
+  });
 }
 
 /** The proxy's configuration as it reads it from its environment. */

@@ -9,6 +9,9 @@ import type { Config } from "../core/config.ts";
 /** Where the engine finds what it inherits. The lock is only held open, so that the data folder stays locked while any engine lives. */
 export const ENGINE_FDS = { fuse: 3, ipc: 4, dataLock: 5 } as const;
 
+/** How much of SQLite's locks is held on a database; the table is in fences.ts. */
+export type FenceLevel = "off" | "ready" | "write" | "exclusive" | "follow";
+
 export type GuardianToEngine =
   | {
       readonly type: "init";
@@ -20,8 +23,12 @@ export type GuardianToEngine =
       /** Which driver serves the mount, and why that one. With fuse-native the engine inherits no /dev/fuse. */
       readonly driver: { readonly driver: "passthrough" | "fuse-native"; readonly reason: string };
     }
+  /** The node is going to stop: hand the lease over, if this node holds it and somebody can take it, then say `handedOff`. The application still runs. */
+  | { readonly type: "handOff" }
   /** Capture what is committed, write what must be written, close connections, then say `stopped`. The unmount follows. */
   | { readonly type: "stop" }
+  /** End in order, but as the primary or follower that this is: the next engine goes on over the same mount. */
+  | { readonly type: "leave" }
   /** The answer to `fence`; with `error` the fence is not held. */
   | { readonly type: "fenced"; readonly id: number; readonly error?: string }
   /** The proxy's counters, about once a second, in the proxy's own shape. */
@@ -32,8 +39,17 @@ export type EngineToGuardian =
   | { readonly type: "serving" }
   /** The primary is open for writes, or the follower has caught up once. Sent again by each new engine. */
   | { readonly type: "ready"; readonly role: "primary" | "follower" }
-  /** Take or give back the fence of a database (a path below the mount). Asking for what already holds is answered at once. */
-  | { readonly type: "fence"; readonly id: number; readonly database: string; readonly on: boolean }
+  /** Bring the fence of a database (a path below the mount) to a level. Asking for what already holds is answered at once. */
+  | { readonly type: "fence"; readonly id: number; readonly database: string; readonly level: FenceLevel }
+  /**
+   * The lease holds until this moment (ms of CLOCK_BOOTTIME); then, unless another word comes before it, the guardian raises every fence that
+   * is `ready`. null: there is nothing to watch (this node is no primary, or one by configuration).
+   */
+  | { readonly type: "lease"; readonly fenceAtMs: number | null }
+  /** The answer to `handOff`. */
+  | { readonly type: "handedOff" }
+  /** Start the engine and the proxy again from the files as they are now, over the same mount. */
+  | { readonly type: "upgrade" }
   | { readonly type: "stopped" }
   /** The engine cannot go on and ends. Before the first `serving` this ends the node; later the engine is started again. */
   | { readonly type: "fatal"; readonly error: ReportedError };

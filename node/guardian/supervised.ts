@@ -5,6 +5,7 @@
  *
  * ```
  *   idle --start--> running --exit--> pausing --timer--> running
+ *                   running --restart, exit--> running
  *                   running, pausing --end--> ending --exit--> ended
  * ```
  */
@@ -28,6 +29,7 @@ export class Supervised {
   #child: ChildProcess | undefined;
   #pause: NodeJS.Timeout | undefined;
   #gone: Promise<void> = Promise.resolve();
+  #restarting = false;
 
   constructor(options: SupervisedOptions) {
     this.#options = options;
@@ -67,6 +69,11 @@ export class Supervised {
   }
 
   #died(how: string): void {
+    if (this.#restarting) {
+      this.#restarting = false;
+      this.#launch(true);
+      return;
+    }
     const pauseMs = this.#policy.died(performance.now());
     this.#state = "pausing";
     this.#pause = setTimeout(() => this.#launch(true), pauseMs);
@@ -76,6 +83,21 @@ export class Supervised {
   /** Sends if the process lives; a message to a dead one is dropped, because its successor starts from `init`. */
   send(message: object): void {
     if (this.#child?.connected === true) this.#child.send(message, () => {});
+  }
+
+  /** Ends the process in order (by `ask`; after `graceMs` by SIGKILL); it is started again at once, which is no death that counts. */
+  async restart(ask: () => void, graceMs: number): Promise<void> {
+    const child = this.#child;
+    if (child === undefined || this.#state !== "running") return;
+    this.#restarting = true;
+    ask();
+    const timer = setTimeout(() => void child.kill("SIGKILL"), graceMs);
+    await this.#gone;
+    clearTimeout(timer);
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.#child?.kill(name);
   }
 
   /** From now on a death is not followed by a start. The process lives on. */

@@ -37,6 +37,8 @@ export interface ClientOptions {
   /** The first primary that this node meets makes it a member of its cluster. */
   adoptClusterId(id: string): void;
   onChange(): void;
+  /** The primary has given the lease up for this node. */
+  onTakeLease(): void;
   report(level: "info" | "warn" | "error", message: string, error?: unknown): void;
 }
 
@@ -69,6 +71,8 @@ export class ReplicationClient {
   readonly #behindSince = new Map<string, number>();
   #stream: FollowStream | undefined;
   #queuedBytes = 0;
+  /** Applies and snapshots that are under way. */
+  readonly #running = new Set<Promise<void>>();
   #attempt = 0;
   #closed = false;
   #lastHeardMs = 0;
@@ -104,7 +108,7 @@ export class ReplicationClient {
     if (!this.#closed) this.#connect();
   }
 
-  #hello(): Hello {
+  hello(): Hello {
     const positions = [...this.#options.store.databases.values()]
       .filter(({ database }) => database.position.txid > 0 && database.distrust === undefined)
       .map(({ database }) => toWire(database.name, database.position));
@@ -130,7 +134,7 @@ export class ReplicationClient {
     });
     stream.on("error", (error: grpc.ServiceError) => lost(error));
     stream.on("end", () => lost(undefined));
-    stream.write({ hello: this.#hello() });
+    stream.write({ hello: this.hello() });
   }
 
   #disconnected(error: grpc.ServiceError | undefined): void {
@@ -157,6 +161,8 @@ export class ReplicationClient {
     else if (message.needSnapshot !== null && message.needSnapshot !== undefined) {
       this.#options.report("info", `Snapshot of "${message.needSnapshot.database}": ${message.needSnapshot.reason}`);
       this.#snapshot(message.needSnapshot.database);
+    } else if (message.takeLease !== null && message.takeLease !== undefined) {
+      this.#options.onTakeLease();
     } else if (message.heartbeat !== null && message.heartbeat !== undefined) {
       for (const wire of message.heartbeat.positions) this.#primaryAt(wire as WirePosition);
     }
@@ -184,7 +190,10 @@ export class ReplicationClient {
     const own = this.#options.store.databases.get(wire.database);
     const have = own?.database.position;
     // The same transaction and the same state in another epoch (the primary began one and has committed nothing since): nothing will be sent for it.
-    if (own?.follower !== undefined && have !== undefined && have.txid > 0 && have.txid === position.txid && have.checksum === position.checksum && have.epoch < position.epoch) own.database.enterEpoch(position.epoch);
+    if (own?.follower !== undefined && have !== undefined && have.txid > 0 && have.txid === position.txid && have.checksum === position.checksum && have.epoch < position.epoch) {
+      own.database.enterEpoch(position.epoch);
+      this.#ack(own.follower);
+    }
     this.#noteLag(wire.database);
   }
 
@@ -259,10 +268,12 @@ export class ReplicationClient {
     incoming.bytes = 0;
     this.#queuedBytes += bytes;
     if (this.#queuedBytes > FOLLOWER_QUEUE_BYTES_MAX) this.#stream?.pause();
-    void this.#apply(piece, ltx).finally(() => {
+    const applied = this.#apply(piece, ltx).finally(() => {
       this.#queuedBytes -= bytes;
       if (this.#queuedBytes <= FOLLOWER_QUEUE_BYTES_MAX / 2) this.#stream?.resume();
+      this.#running.delete(applied);
     });
+    this.#running.add(applied);
   }
 
   #spill(name: string, incoming: Incoming): void {
@@ -282,12 +293,13 @@ export class ReplicationClient {
   async #apply(piece: Transactions__Output, ltx: Buffer | { path: string; size: number }): Promise<void> {
     const name = piece.database;
     try {
+      if (this.#closed) return;
       const follower = await this.#options.store.followerOf(name);
-      if (this.#of(name).snapshot) return;
+      if (this.#of(name).snapshot || this.#closed) return;
       await follower.apply(ltx, piece.epoch, piece.owner ?? undefined);
       this.#ack(follower);
     } catch (error) {
-      if (this.#of(name).snapshot) return;
+      if (this.#of(name).snapshot || this.#closed) return;
       if (isAppError(error, "STORAGE_FULL")) {
         this.#options.report("warn", error.message);
         // Nothing was kept: the same transactions are asked for again, when there may be space.
@@ -324,10 +336,15 @@ export class ReplicationClient {
       } catch (error) {
         if (this.#closed) return;
         this.#options.report("warn", `Snapshot of "${name}" did not complete and goes on: ${(error as Error).message}`);
-        setTimeout(() => void again(attempt + 1), BACKOFF_MS[Math.min(attempt, BACKOFF_MS.length - 1)]);
+        setTimeout(() => run(attempt + 1), BACKOFF_MS[Math.min(attempt, BACKOFF_MS.length - 1)]);
       }
     };
-    void again(0);
+    const run = (attempt: number): void => {
+      if (this.#closed) return;
+      const running = again(attempt).finally(() => this.#running.delete(running));
+      this.#running.add(running);
+    };
+    run(0);
   }
 
   async #takeSnapshot(name: string): Promise<void> {
@@ -335,7 +352,7 @@ export class ReplicationClient {
     const folder = follower.database.paths.log;
     const interrupted = SnapshotTarget.interrupted(folder);
     const call = this.#client.snapshot({
-      hello: this.#hello(), database: name, fromPage: interrupted?.nextPage ?? 1, resumeBase: interrupted === undefined ? null : toWire(name, interrupted.base),
+      hello: this.hello(), database: name, fromPage: interrupted?.nextPage ?? 1, resumeBase: interrupted === undefined ? null : toWire(name, interrupted.base),
       pages: interrupted?.missing ?? [],
     });
     let target: SnapshotTarget | undefined;
@@ -390,7 +407,7 @@ export class ReplicationClient {
   }
 
   async #fetchPages(name: string, numbers: readonly number[]): Promise<Map<number, Buffer>> {
-    const call = this.#client.snapshot({ hello: this.#hello(), database: name, fromPage: 0, pages: numbers });
+    const call = this.#client.snapshot({ hello: this.hello(), database: name, fromPage: 0, pages: numbers });
     const pages = new Map<number, Buffer>();
     let pageSize = 0;
     for await (const chunk of call as AsyncIterable<SnapshotChunk__Output>) {
@@ -416,6 +433,17 @@ export class ReplicationClient {
       else reject(new AppError("NODE_UNAVAILABLE", [`the primary at ${this.#options.address}`, error?.details ?? "it gave no answer"], { cause: error }));
     });
     return promise;
+  }
+
+  /** Where it connects to. */
+  get address(): string {
+    return this.#options.address;
+  }
+
+  /** Ends the stream; resolves when nothing of what it brought is being applied any more. What is only queued is dropped: it was not acknowledged. */
+  async end(): Promise<void> {
+    this.close();
+    await Promise.allSettled([...this.#running]);
   }
 
   close(): void {

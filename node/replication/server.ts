@@ -16,7 +16,7 @@ import type { Store } from "../store/store.ts";
 import type { LogEntry } from "../store/tx-log.ts";
 import { AppError, isAppError } from "../../proto/errors.ts";
 import { PROTOCOL_VERSION, fromWire, toWire, type WirePosition } from "../../proto/grpc.ts";
-import { formatPosition, ZERO_POSITION, type Position } from "../../proto/position.ts";
+import { formatPosition, hasReached, ZERO_POSITION, type Position } from "../../proto/position.ts";
 import type { FollowDown } from "../../proto/gen/sluice/v1/FollowDown.ts";
 import type { FollowUp__Output } from "../../proto/gen/sluice/v1/FollowUp.ts";
 import type { Hello__Output } from "../../proto/gen/sluice/v1/Hello.ts";
@@ -138,6 +138,23 @@ export class ReplicationServer {
     }
   }
 
+  /** Tells a follower that the lease is free for it. */
+  announceHandoff(nodeId: string): void {
+    for (const session of this.#sessions) if (session.hello?.nodeId === nodeId) session.announceHandoff();
+  }
+
+  /** Resolves when a follower has acknowledged these positions; rejects when it is gone, or `signal` is aborted. */
+  async confirmed(nodeId: string, positions: ReadonlyMap<string, Position>, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const session = [...this.#sessions].find(({ hello }) => hello?.nodeId === nodeId);
+      if (session === undefined) throw new AppError("HANDOFF_REFUSED", ["the node that is to take over is not connected"]);
+      const { positions: acked } = session.view();
+      if ([...positions].every(([name, position]) => hasReached(acked.get(name) ?? ZERO_POSITION, position))) return;
+      if (signal.aborted) throw new AppError("HANDOFF_REFUSED", ["the node that is to take over did not confirm in time what this node has"]);
+      await session.acknowledged(signal);
+    }
+  }
+
   /** Ends all streams: the node stops or is no longer the primary. */
   close(): void {
     for (const session of this.#sessions) session.close();
@@ -149,7 +166,7 @@ function entryEnd(database: Database, end: Position): Position {
   return database.position.txid > end.txid && database.log.entryAt(end.txid)?.max === database.position.txid ? database.position : end;
 }
 
-function checkHello(hello: Hello__Output | null, identity: ServerIdentity): asserts hello is Hello__Output {
+export function checkHello(hello: Hello__Output | null, identity: ServerIdentity): asserts hello is Hello__Output {
   const name = hello?.node?.name ?? "a node without a name";
   if (hello === null) throw new AppError("INVALID_MESSAGE", ["Follow", "it does not begin with a hello"]);
   if (hello.version !== PROTOCOL_VERSION) throw new AppError("FOREIGN_VERSION", [name, hello.version, PROTOCOL_VERSION]);
@@ -175,7 +192,8 @@ function drained(call: grpc.ServerWritableStream<unknown, SnapshotChunk>): Promi
   });
 }
 
-async function forEachPiece(database: Database, entry: LogEntry, send: (data: Buffer, last: boolean) => Promise<void>): Promise<void> {
+/** The bytes of a log entry in messages of at most STREAM_PIECE_BYTES. */
+export async function forEachPiece(database: Database, entry: LogEntry, send: (data: Buffer, last: boolean) => Promise<void>): Promise<void> {
   const fd = entry.size > STREAM_PIECE_BYTES ? database.log.openEntry(entry) : undefined;
   if (fd === undefined) return send(database.log.read(entry), true);
   try {
@@ -212,6 +230,7 @@ class Session {
   /** Databases whose snapshot the follower was asked to take; it subscribes when it has it. */
   readonly #awaited = new Set<string>();
   readonly #acked = new Map<string, Position>();
+  readonly #onAck = new Set<() => void>();
   /** Databases with something to send. */
   readonly #dirty = new Set<string>();
   readonly #beat = new Set<string>();
@@ -257,8 +276,10 @@ class Session {
   #receive(message: FollowUp__Output): void {
     if (message.hello !== null && message.hello !== undefined && this.hello === undefined) return this.#welcome(message.hello);
     if (this.hello === undefined) throw new AppError("INVALID_MESSAGE", ["Follow", "it does not begin with a hello"]);
-    if (message.ack !== null && message.ack !== undefined) this.#acked.set(message.ack.database, fromWire(message.ack as WirePosition));
-    else if (message.subscribe?.after !== null && message.subscribe?.after !== undefined) {
+    if (message.ack !== null && message.ack !== undefined) {
+      this.#acked.set(message.ack.database, fromWire(message.ack as WirePosition));
+      for (const told of this.#onAck) told();
+    } else if (message.subscribe?.after !== null && message.subscribe?.after !== undefined) {
       const { after } = message.subscribe;
       this.#awaited.delete(after.database);
       this.#acked.set(after.database, fromWire(after as WirePosition));
@@ -307,6 +328,19 @@ class Session {
     this.#cursors.delete(name);
     this.#awaited.add(name);
     this.#send({ needSnapshot: { database: name, reason } });
+  }
+
+  announceHandoff(): void {
+    this.#send({ takeLease: {} });
+  }
+
+  /** Resolves at the next acknowledgement, at the end of the stream or of `signal`, or after a moment. */
+  async acknowledged(signal: AbortSignal): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onAck.add(resolve);
+    signal.addEventListener("abort", () => resolve(), { once: true });
+    await Promise.race([promise, this.ended]);
+    this.#onAck.delete(resolve);
   }
 
   changed(database: Database): void {

@@ -93,6 +93,11 @@ export class Database {
     return this.#state?.epochs ?? [];
   }
 
+  /** Keeps a file that must not be used any more, with the reason. */
+  setAside(path: string, reason: string): void {
+    this.#context.setAside(path, reason);
+  }
+
   /** Calls back after every change of the position. Returns the call that ends it. */
   onChange(listener: (database: Database) => void): () => void {
     this.#listeners.add(listener);

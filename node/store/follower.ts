@@ -6,26 +6,29 @@
  * appears to applications complete and fenced, or not at all.
  */
 import fs from "node:fs";
-import { setImmediate as nextTick } from "node:timers/promises";
+import { setImmediate as nextTick, setTimeout as sleep } from "node:timers/promises";
 import { ARENA, CHECKSUM_FLAG, pageChecksumAt } from "../core/checksums.ts";
 import { files } from "../io/files.ts";
+import { WAL_DMS_LOCK } from "../sqlite/lock-bytes.ts";
 import { decodeLtx, decodeLtxFile } from "../ltx/decoder.ts";
 import type { LtxHeader } from "../ltx/header.ts";
 import { AppError } from "../../proto/errors.ts";
 import { formatHex16, formatPosition, type Position } from "../../proto/position.ts";
 import type { Database } from "./database.ts";
 import type { PageSums } from "./page-sums.ts";
+import { locksOf } from "./locks.ts";
 import { giveOwnership, ownershipOf, type Ownership } from "./ownership.ts";
 import { PageSums as Sums } from "./page-sums.ts";
 import { pausing } from "./primary.ts";
 import { Replica, type PageSource } from "./replica.ts";
 import { LogOutput } from "./tx-log.ts";
+import type { WalPoint } from "./wal-capture.ts";
 import { Turn } from "./turn.ts";
 
 /** What a follower needs from outside the store. */
 export interface FollowerHost {
-  /** Asks the guardian to take (or drop) the fence of a database; resolves when it holds. */
-  fence(name: string, on: boolean): Promise<void>;
+  /** Asks the guardian to bring the fence of a database to a level (the table is in guardian/fences.ts); resolves when it holds. */
+  fence(name: string, level: "off" | "ready" | "write" | "exclusive" | "follow"): Promise<void>;
   hide(path: string): Promise<void>;
   reveal(path: string): void;
   invalidateAttributes(path: string): void;
@@ -35,6 +38,8 @@ export interface FollowerHost {
   report(message: string, error: unknown): void;
 }
 
+/** How long to wait for the last reader of a rollback-mode database before looking again whether a WAL is in use. */
+const EXCLUSIVE_MS = 200;
 /** Pages of one transaction up to this size stay in memory; more are spooled to a file. */
 const PAGES_IN_MEMORY_BYTES = 8 << 20;
 
@@ -72,19 +77,60 @@ export class Follower {
     const behind = !database.log.lostEnd && database.pendingInstall === undefined;
     const replica = Replica.open(database.paths, { pageSize: this.#pageSizeOnDisk(), live: options.live });
     this.#replica = replica;
-    replica.onFileChange = () => this.#host.invalidateAttributes(database.name);
-    replica.onError = (error) => this.#host.report(`Checkpoint of "${database.name}" failed and is tried again`, error);
+    this.#watchReplica();
     const newest = database.log.newest;
     // A transaction is there as a whole or not at all, so a sample of its pages tells; a large one is not applied again at every start.
     if (behind && newest !== undefined && newest.max === database.position.txid && replica.pageSize === database.pageSize && this.#newestMissing() !== undefined) await this.#applyStored(newest.min);
     const missing = options.live || database.distrust !== undefined ? undefined : this.#newestMissing();
     if (missing !== undefined) database.distrust = `${missing} is not what the log says; the end of the WAL may be lost`;
-    await this.#host.fence(database.name, true);
-    replica.setLockFd(await this.#host.openOnMount(`${database.name}-shm`));
-    for (const suffix of ["", "-wal", "-shm"]) {
-      this.#host.invalidateEntry(`${database.name}${suffix}`);
-      this.#host.reveal(`${database.name}${suffix}`);
+    await this.#finishPlace();
+  }
+
+  /**
+   * Takes up a database that this node wrote until now. Its fence is at "write", all of it is captured, and applications may have it open. Where
+   * they use its WAL, that WAL goes on; else the WAL is made while nobody reads, and everything that is opened from then on uses it.
+   */
+  async attachDemoted(): Promise<void> {
+    const { database } = this;
+    const { name, paths } = database;
+    if (database.deleted || !fs.existsSync(paths.database)) return;
+    const inUse = (): boolean => {
+      const shm = fs.statSync(paths.shm, { throwIfNoEntry: false });
+      return shm !== undefined && locksOf(shm.ino).some(({ start, end }) => start <= WAL_DMS_LOCK.start && end >= WAL_DMS_LOCK.start);
+    };
+    let live = inUse();
+    for (let attempt = 0; !live; attempt++) {
+      const alone = this.#host.fence(name, "exclusive").then(() => true, () => false);
+      if (await Promise.race([alone, sleep(EXCLUSIVE_MS, false)])) break;
+      await this.#host.fence(name, "write");
+      await alone;
+      live = inUse();
+      if (attempt === 50) this.#host.report(`"${name}" waits for a reader to end before this node can follow with it`, undefined);
     }
+    if (live) await this.#host.fence(name, "follow");
+    this.#replica = Replica.open(paths, { pageSize: this.#pageSizeOnDisk(), live });
+    this.#watchReplica();
+    if ((files.sizeOf(paths.journal) ?? 0) > 0) {
+      // A writer died in the middle of a transaction. With a WAL beside it nobody would roll it back, so what the file holds is not known.
+      database.distrust = "a transaction was left unfinished in the file";
+      database.setAside(paths.journal, "its writer died, and this node follows now");
+    }
+    await this.#finishPlace();
+  }
+
+  /** Ends this side, for a node that is about to write: where the WAL stands, when nothing is being applied any more. The fence stays. */
+  async release(): Promise<WalPoint | undefined> {
+    return this.turn.run(async () => {
+      const point = await this.#replica?.release();
+      this.#replica = undefined;
+      return point;
+    });
+  }
+
+  #watchReplica(): void {
+    const replica = this.#replica!;
+    replica.onFileChange = () => this.#host.invalidateAttributes(this.database.name);
+    replica.onError = (error) => this.#host.report(`Checkpoint of "${this.database.name}" failed and is tried again`, error);
   }
 
   /** What of the newest log entries is not in the files. */
@@ -240,13 +286,12 @@ export class Follower {
 
   #replicaIsFresh(pageSize: number): void {
     this.#replica = Replica.open(this.database.paths, { pageSize, live: false });
-    this.#replica.onFileChange = () => this.#host.invalidateAttributes(this.database.name);
-    this.#replica.onError = (error) => this.#host.report(`Checkpoint of "${this.database.name}" failed and is tried again`, error);
+    this.#watchReplica();
   }
 
   async #finishPlace(): Promise<void> {
     const { name } = this.database;
-    await this.#host.fence(name, true);
+    await this.#host.fence(name, "follow");
     this.#replica!.setLockFd(await this.#host.openOnMount(`${name}-shm`));
     for (const suffix of ["", "-wal", "-shm"]) {
       this.#host.invalidateEntry(`${name}${suffix}`);
@@ -259,7 +304,7 @@ export class Follower {
     const { paths, name } = this.database;
     this.#replica?.close();
     this.#replica = undefined;
-    await this.#host.fence(name, false);
+    await this.#host.fence(name, "off");
     for (const [path, suffix] of [[paths.database, ""], [paths.wal, "-wal"], [paths.shm, "-shm"], [paths.journal, "-journal"]] as const) {
       files.unlink("follower:remove", path);
       this.#host.invalidateEntry(`${name}${suffix}`);

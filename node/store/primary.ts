@@ -19,7 +19,7 @@ import { isWriting } from "./locks.ts";
 import { PageSums } from "./page-sums.ts";
 import { Turn } from "./turn.ts";
 import { openWithFirstPage } from "./wal-opening.ts";
-import { WalCapture, newestFrames, type WalBatch } from "./wal-capture.ts";
+import { WalCapture, newestFrames, type WalBatch, type WalPoint } from "./wal-capture.ts";
 
 /** Looks at a wal-index that a writer is just changing before giving the others a chance. */
 const UNSETTLED_SPINS = 2_000;
@@ -67,12 +67,13 @@ export class Primary {
 
   /**
    * Goes on where the log ends: the WAL offset and salts of the newest LTX header. `live`: applications may be at work. Else the newest
-   * transactions in the log are compared with the files first.
+   * transactions in the log are compared with the files first. `point`: this node followed until now, and its own WAL ends there.
    */
-  resume(live: boolean): void {
+  resume(live: boolean, point?: WalPoint): void {
     const newest = this.database.log.newest;
+    if (point !== undefined) this.wal.captured = point;
     // Without a -wal there is nothing to go on with: the next one begins with salts of its own.
-    if (newest !== undefined && newest.max === this.database.position.txid && (files.sizeOf(this.database.paths.wal) ?? 0) > 0) {
+    if (point === undefined && newest !== undefined && newest.max === this.database.position.txid && (files.sizeOf(this.database.paths.wal) ?? 0) > 0) {
       const header = this.database.log.header(newest);
       if (header.walSize > 0) {
         const frame = Math.round((header.walOffset + header.walSize - 32) / (header.pageSize + 24));

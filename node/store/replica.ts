@@ -20,6 +20,7 @@ import { READMARK_NOT_USED, READ_MARK_COUNT } from "../sqlite/wal-index.ts";
 import { scanWal } from "../sqlite/wal-scanner.ts";
 import type { DatabasePaths } from "./names.ts";
 import { giveOwnership, ownershipOf } from "./ownership.ts";
+import type { WalPoint } from "./wal-capture.ts";
 import { WalIndexMap } from "./wal-index-map.ts";
 
 /** Where frames are built in ARENA; below lie pages that a caller passes in. */
@@ -47,6 +48,7 @@ export class Replica {
   #frames = new Map<number, number>();
   #lockFd: number | undefined;
   #checkpointing = false;
+  #checkpoint: Promise<unknown> = Promise.resolve();
   #appending = false;
   #closed = false;
   /** A checkpoint that was started by an append failed (disk full): it is tried again with the next one. */
@@ -215,12 +217,18 @@ export class Replica {
    * Copies WAL frames into the database file and, if no reader is in the way, begins the WAL anew: SQLite's rules (walCheckpoint, walRestartHdr).
    * The WAL is durable before the database changes, the database before the WAL is reused. Returns whether the WAL is empty afterwards.
    */
-  async checkpoint(): Promise<boolean> {
-    if (this.#checkpointing || this.#closed || this.#lockFd === undefined) return false;
+  checkpoint(): Promise<boolean> {
+    if (this.#checkpointing || this.#closed || this.#lockFd === undefined) return Promise.resolve(false);
     this.#checkpointing = true;
+    const done = this.#runCheckpoint();
+    this.#checkpoint = done.catch(() => undefined);
+    return done;
+  }
+
+  async #runCheckpoint(): Promise<boolean> {
     try {
       const index = this.#index;
-      const lockFd = this.#lockFd;
+      const lockFd = this.#lockFd!;
       const mxFrame = index.mxFrame;
       if (mxFrame > index.backfill) {
         await files.fdatasync("replica:wal-sync", this.#walFd);
@@ -341,6 +349,18 @@ export class Replica {
   /** The files as they are now have been looked at. */
   acceptTouch(): void {
     this.#noteMtime();
+  }
+
+  /**
+   * Ends this object in order, for a node that is about to write itself: resolves, when no checkpoint runs any more, with where the WAL stands.
+   * The caller keeps appends away, and the fence is still held.
+   */
+  async release(): Promise<WalPoint> {
+    assert(!this.#appending, "a transaction is being appended");
+    await this.#checkpoint;
+    const { salt1, salt2, mxFrame, frameChecksum, iChange } = this.#index.header();
+    this.close();
+    return { salt1, salt2, frame: mxFrame, checksum: mxFrame === 0 ? undefined : { ...frameChecksum }, iChange };
   }
 
   close(): void {

@@ -20,6 +20,7 @@ import { Database, type StoreContext } from "./database.ts";
 import { Follower, type FollowerHost } from "./follower.ts";
 import { databasePaths, decodeLogName, type MountAccess } from "./names.ts";
 import { Primary } from "./primary.ts";
+import { beginFollower, beginPrimary, type SwitchParts } from "./switching.ts";
 import { copyDatabase } from "./transfer.ts";
 
 export interface StoreOptions {
@@ -29,6 +30,8 @@ export interface StoreOptions {
   readonly boot: Buffer;
   /** Whether a database of this name is replicated: the configuration's patterns. */
   readonly replicates: (name: string) => boolean;
+  /** The lease of a primary can end: its fences are kept ready. Not so where the configuration names the primary. */
+  readonly leaseCanEnd: boolean;
   readonly retention: { readonly durationMs: number; readonly bytes: number };
   /** For a driver that does not pass files through. */
   readonly mount?: MountAccess;
@@ -55,6 +58,7 @@ export class Store implements MountHooks {
   readonly #databases = new Map<string, StoredDatabase>();
   readonly #listeners = new Set<(database: Database) => void>();
   readonly #clock: CaptureClock;
+  readonly #switching: SwitchParts;
   /** Files that may turn out to be databases: created empty, watched until their first bytes are there. */
   readonly #newborn = new Map<string, fs.FSWatcher>();
   /** Log entries that running snapshots still need, by database. */
@@ -73,6 +77,7 @@ export class Store implements MountHooks {
       },
     };
     this.#clock = new CaptureClock((message, error) => this.report(message, error));
+    this.#switching = { host: options.host, clock: this.#clock, rest: options.leaseCanEnd ? "ready" : "off", report: (message, error) => this.report(message, error) };
     // The root of the mount, with the mode of the root of any new file system; what lies around it stays private.
     files.mkdir("store:files", join(options.dataDir, "files"), 0o755);
     files.mkdir("store:log", join(options.dataDir, "log"));
@@ -171,62 +176,45 @@ export class Store implements MountHooks {
 
   // Roles.
 
-  /** This node writes from now on, in this epoch. `live`: applications may have databases open (an engine was restarted under them). */
+  /**
+   * This node writes from now on, in this epoch. `live`: applications may have databases open (an engine was restarted under them). What
+   * followed until now is taken up where it stands. Resolves when applications may write.
+   */
   async becomePrimary(epoch: number, options: { live: boolean }): Promise<void> {
     this.#role = "primary";
     this.#epoch = epoch;
-    for (const entry of this.#databases.values()) {
-      entry.follower?.close();
-      entry.follower = undefined;
-      this.#startPrimary(entry, options.live);
-    }
+    await Promise.all([...this.#databases.values()].map((entry) => beginPrimary(entry, epoch, options.live, this.#switching)));
     this.#namesChanged();
   }
 
-  #startPrimary(entry: StoredDatabase, live: boolean): void {
-    const { database } = entry;
-    if (entry.primary !== undefined) return;
-    database.enterEpoch(this.#epoch);
-    if (!fs.existsSync(database.paths.database)) {
-      // The log says there is a database but its file is gone: deleted while nobody looked.
-      if (!database.deleted) database.recordDeletion();
-      return;
-    }
-    // A wal-index is a cache that any SQLite rebuilds; one that was left behind may be older than the WAL.
-    if (!live) files.unlink("store:shm", database.paths.shm);
-    const primary = new Primary(database, (message, error) => this.report(message, error));
-    entry.primary = primary;
-    primary.resume(live);
-    this.#clock.add(primary);
-    const first = database.position.txid === 0 || database.deleted ? "a database that has no log yet" : undefined;
-    const reason = database.distrust ?? first;
-    primary.flush().then(() => (reason === undefined ? this.#clock.lookAtFile(database.name) : primary.diff(reason))).catch((error: unknown) => this.report(`Capture of "${database.name}" failed`, error));
-  }
-
-  /** This node follows from now on: every database gets its fence before applications are served. */
+  /** This node follows from now on: every database gets its fence before this resolves. What it wrote is captured first. */
   async becomeFollower(options: { live: boolean }): Promise<void> {
     this.#role = "follower";
-    for (const entry of this.#databases.values()) {
-      await entry.primary?.flush();
-      entry.primary?.close();
-      this.#clock.remove(entry.database.name);
-      entry.primary = undefined;
-      await this.#startFollower(entry, options.live);
-    }
+    for (const path of [...this.#newborn.keys()]) this.#stopWatchingNewborn(path);
+    await Promise.all([...this.#databases.values()].map((entry) => beginFollower(entry, options.live, this.#switching)));
     this.#namesChanged();
   }
 
-  async #startFollower(entry: StoredDatabase, live: boolean): Promise<Follower> {
-    entry.follower = new Follower(entry.database, this.#options.host);
-    // A database that was never replicated from anywhere has no position: it is left alone until the primary sends one of its name.
-    if (entry.database.position.txid > 0 || entry.database.pendingInstall !== undefined) await entry.follower.attach({ live });
-    return entry.follower;
+  /** Keeps local writers out of every database (or lets them in again) while this node remains what it is. Resolves when it is so. */
+  async fenceAll(on: boolean): Promise<void> {
+    await Promise.all([...this.#databases.values()].map(async ({ database, primary }) => {
+      if (primary !== undefined) await this.#options.host.fence(database.name, on ? "write" : "ready");
+    }));
+  }
+
+  /** Why this node should not write: a database of it is not whole. Undefined when all are. */
+  unfit(): string | undefined {
+    for (const { database } of this.#databases.values()) {
+      if (database.distrust !== undefined) return `"${database.name}": ${database.distrust}`;
+      if (database.pendingInstall !== undefined) return `"${database.name}": a snapshot is being installed`;
+    }
+    return undefined;
   }
 
   /** The follower's side of a database that the primary has told of, made when it is not known yet. */
   async followerOf(name: string): Promise<Follower> {
     const entry = this.#load(name);
-    return entry.follower ?? (await this.#startFollower(entry, false));
+    return entry.follower ?? (await beginFollower(entry, false, this.#switching));
   }
 
   /** Where what belongs to a database of this name is kept, known or not. */
@@ -274,7 +262,7 @@ export class Store implements MountHooks {
         database.enterEpoch(this.#epoch);
         place();
         await database.recordImport(copied);
-        this.#startPrimary(entry, true);
+        await beginPrimary(entry, this.#epoch, true, this.#switching);
       } else {
         const { primary } = entry;
         await primary.turn.run(async () => {
@@ -337,8 +325,16 @@ export class Store implements MountHooks {
     const { entry, companion } = this.#owner(path);
     if (entry?.primary === undefined) return;
     if (companion === "-wal") entry.primary.walRemoved(performance.now());
-    else if (companion === "-shm") entry.primary.wal.forget("shm");
-    else if (companion === undefined) this.#ended(entry);
+    else if (companion === "-shm") {
+      entry.primary.wal.forget("shm");
+      this.#keepFenceReady(entry);
+    } else if (companion === undefined) this.#ended(entry);
+  }
+
+  /** The files that a fence needs have changed; should the engine die or the lease run out, the guardian has the right ones open. */
+  #keepFenceReady({ database, primary }: StoredDatabase): void {
+    if (!this.#options.leaseCanEnd || primary === undefined) return;
+    this.#options.host.fence(database.name, "ready").catch((error: unknown) => this.report(`The fence of "${database.name}" cannot be kept ready`, error));
   }
 
   #ended(entry: StoredDatabase): void {
@@ -346,6 +342,7 @@ export class Store implements MountHooks {
     entry.primary?.close();
     entry.primary = undefined;
     entry.database.recordDeletion();
+    if (this.#options.leaseCanEnd) this.#options.host.fence(entry.database.name, "off").catch(() => undefined);
     this.#namesChanged();
   }
 
@@ -387,6 +384,7 @@ export class Store implements MountHooks {
       const primary = this.#discover(base, true);
       if (companion === "-wal") primary?.walCreated(performance.now());
       if (companion === "-wal") this.#clock.renew(base);
+      if (companion === "-shm" && this.#databases.has(base)) this.#keepFenceReady(this.#databases.get(base)!);
     }
   }
 
@@ -401,6 +399,7 @@ export class Store implements MountHooks {
     const primary = new Primary(database, (message, error) => this.report(message, error));
     entry.primary = primary;
     this.#clock.add(primary);
+    this.#keepFenceReady(entry);
     if (!fromScratch || database.sizes().databaseBytes > 0) primary.diff("a database that appeared").catch((error: unknown) => this.report(`Capture of "${name}" failed`, error));
     this.#namesChanged();
     return primary;

@@ -24,7 +24,7 @@ export interface OpenedStore {
 export function openStore(dataDir: string, options: { readonly boot?: Buffer; readonly name?: string } = {}): OpenedStore {
   const reports: OpenedStore["reports"] = [];
   const store = new Store({
-    dataDir, nodeId: options.name === "b" ? 2n : 1n, nodeName: options.name ?? "a", boot: options.boot ?? BOOT, replicates: () => true,
+    dataDir, nodeId: options.name === "b" ? 2n : 1n, nodeName: options.name ?? "a", boot: options.boot ?? BOOT, replicates: () => true, leaseCanEnd: false,
     retention: { durationMs: 3_600_000, bytes: 1 << 30 },
     host: {
       fence: () => Promise.resolve(), hide: () => Promise.resolve(), reveal: () => undefined, invalidateAttributes: () => undefined, invalidateEntry: () => undefined,

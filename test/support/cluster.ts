@@ -66,7 +66,7 @@ export class TestNode {
     const address = `127.0.0.1:${ports.listen}`;
     fs.writeFileSync(this.config, [
       `node: {name: ${name}, region: test}`, `data: ${this.data}`, `fuse: {mount: ${this.mount}, driver: ${process.env["SLUICE_TEST_DRIVER"] ?? "auto"}}`, `listen: ${address}`, `advertise: ${address}`,
-      `admin: 127.0.0.1:${ports.admin}`, `lease: {type: static, primary: "127.0.0.1:${primary}"}`, "log: {level: info, format: json}", extra.replaceAll("$PROXY", String(ports.proxy)).replaceAll("$APP", String(ports.app)), "",
+      `admin: 127.0.0.1:${ports.admin}`, ...(/^lease:/m.test(extra) ? [] : [`lease: {type: static, primary: "127.0.0.1:${primary}"}`]), "log: {level: info, format: json}", extra.replaceAll("$PROXY", String(ports.proxy)).replaceAll("$APP", String(ports.app)).replaceAll("$FOLDER", folder), "",
     ].join("\n"));
   }
 
@@ -145,7 +145,7 @@ export class TestCluster {
     this.nodes = nodes;
   }
 
-  /** The first node is the primary. `extra`: further YAML for each node; $PROXY and $APP are its ports. */
+  /** The first node is the primary, unless `extra` has a lease of its own. `extra`: further YAML for each node; $PROXY and $APP are its ports, $FOLDER is the cluster's. */
   static async make(names: readonly string[], extra: string | ((name: string) => string) = ""): Promise<TestCluster> {
     const folder = fs.mkdtempSync(join(tmpdir(), "sluice-test-cluster-"));
     const ports = await freePorts(names.length * 4);

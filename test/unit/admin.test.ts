@@ -14,7 +14,7 @@ import { AppError } from "../../proto/errors.ts";
 
 export const STATUS: NodeStatus = {
   node: { name: "b", id: "00000000000000b0", region: "fra", advertise: "10.0.0.2:7001" }, version: "0.1.0", startedAt: "2026-01-01T00:00:00.000Z",
-  role: "follower", epoch: 3, primary: { name: "a", advertise: "10.0.0.1:7001" }, ready: true, connected: true,
+  role: "follower", roleState: "follower", epoch: 3, primary: { name: "a", advertise: "10.0.0.1:7001" }, ready: true, connected: true,
   mount: { path: "/sluice", driver: "passthrough", reason: "Linux 6.18" },
   databases: [{ name: "app.db", epoch: 3, txid: "00000000000000ff", checksum: "8000000000000001", pageSize: 4096, pageCount: 512, lagTransactions: 4, lagMs: 20, logBytes: 2 ** 20, state: "ok" }],
   followers: [{ name: "c", nodeId: "00000000000000c0", address: "10.0.0.3:7001", region: "", connectedSince: "2026-01-01T00:00:00.000Z", positions: [{ name: "app.db", epoch: 3, txid: "00000000000000fe", checksum: "8000000000000002" }] }],
@@ -39,6 +39,11 @@ async function start(t: TestContext): Promise<Server> {
       if (name === "bug.db") throw new TypeError("secret detail");
       return { database: name, txid: "0000000000000001", checksum: "8000000000000000", pages: 2, bytes: 8192 };
     },
+    handOff: async (to) => ({ primary: to ?? "c" }),
+    promote: async () => {
+      throw new AppError("HANDOFF_REFUSED", ["this node is no candidate"]);
+    },
+    upgrade: () => undefined,
     export: async (name) => ({ database: name, txid: "0000000000000002", checksum: "8000000000000000", pages: 2, bytes: 8192 }),
   };
   const errors: unknown[] = [];

@@ -72,13 +72,13 @@ test("a new engine finds the open inodes, their counts and their backing ids", (
   w.put("plain");
   const first = w.table();
   const open = learn(first, first.root, "open.db");
-  first.opened(open, 10n, false, false);
-  first.opened(open, 12n, false, true);
+  first.opened(open, 10n, false, { raw: false, own: false });
+  first.opened(open, 12n, false, { raw: true, own: false });
   register(w.runDir, open, 7);
   const idle = learn(first, first.root, "idle.db");
-  first.opened(idle, 14n, false, false);
+  first.opened(idle, 14n, false, { raw: false, own: false });
   register(w.runDir, idle, 8);
-  assert.deepEqual(first.released(idle, 102n, false, false), { last: true, lastRaw: false });
+  assert.deepEqual(first.released(idle, 102n, false, { raw: false, own: false }), { last: true, lastRaw: false });
   first.setMinor(44);
 
   const second = w.table(true);
@@ -87,8 +87,8 @@ test("a new engine finds the open inodes, their counts and their backing ids", (
   assert.deepEqual([again.opens, again.rawOpens, again.backing, again.generation, second.path(again)], [2, 1, 7, open.generation, "open.db"]);
   assert.equal(second.need(idle.id).backing, 8);
   assert.equal(second.path(second.need(Number(fs.statSync(join(w.filesDir, "plain")).ino))), "plain");
-  assert.deepEqual(second.released(again, 104n, false, true), { last: false, lastRaw: true });
-  assert.deepEqual(second.released(again, 106n, false, false), { last: true, lastRaw: false });
+  assert.deepEqual(second.released(again, 104n, false, { raw: true, own: false }), { last: false, lastRaw: true });
+  assert.deepEqual(second.released(again, 106n, false, { raw: false, own: false }), { last: true, lastRaw: false });
   assert.deepEqual(w.unregistered, []);
 });
 
@@ -96,12 +96,12 @@ test("an open that was counted before the engine died is not counted again when 
   const w = world(t);
   w.put("a");
   const first = w.table();
-  first.opened(learn(first, first.root, "a"), 20n, false, false);
+  first.opened(learn(first, first.root, "a"), 20n, false, { raw: false, own: false });
   const second = w.table(true);
   const inode = learn(second, second.root, "a");
-  second.opened(inode, 20n | (1n << 63n), true, false);
+  second.opened(inode, 20n | (1n << 63n), true, { raw: false, own: false });
   assert.equal(inode.opens, 1);
-  second.opened(inode, 22n | (1n << 63n), true, false);
+  second.opened(inode, 22n | (1n << 63n), true, { raw: false, own: false });
   assert.equal(inode.opens, 2);
 });
 
@@ -110,14 +110,14 @@ test("a release that was counted before the engine died is not counted again, an
   w.put("a");
   const first = w.table();
   const before = learn(first, first.root, "a");
-  for (const unique of [2n, 4n]) first.opened(before, unique, false, false);
+  for (const unique of [2n, 4n]) first.opened(before, unique, false, { raw: false, own: false });
   register(w.runDir, before, 3);
-  first.released(before, 6n, false, false);
+  first.released(before, 6n, false, { raw: false, own: false });
   const second = w.table(true);
   const inode = second.need(before.id);
-  assert.deepEqual(second.released(inode, 6n | (1n << 63n), true, false), { last: false, lastRaw: false });
+  assert.deepEqual(second.released(inode, 6n | (1n << 63n), true, { raw: false, own: false }), { last: false, lastRaw: false });
   assert.equal(inode.opens, 1);
-  assert.deepEqual(second.released(inode, 8n, false, false), { last: true, lastRaw: false });
+  assert.deepEqual(second.released(inode, 8n, false, { raw: false, own: false }), { last: true, lastRaw: false });
   second.forget(inode.id, 1000);
   assert.equal(second.need(inode.id), inode);
 });
@@ -140,7 +140,7 @@ test("a file that is unlinked while open is found aside by a new engine, and is 
   w.put("a");
   const first = w.table();
   const inode = learn(first, first.root, "a");
-  first.opened(inode, 2n, false, false);
+  first.opened(inode, 2n, false, { raw: false, own: false });
   fs.renameSync(join(w.filesDir, "a"), join(w.runDir, "unlinked", String(inode.id)));
   first.unlinked(inode, true);
   assert.equal(first.path(inode), undefined);
@@ -148,7 +148,7 @@ test("a file that is unlinked while open is found aside by a new engine, and is 
   const again = second.need(inode.id);
   assert.equal(again.unlinked, true);
   assert.equal(fs.readFileSync(second.descriptor(again), "utf8"), "a");
-  second.released(again, 108n, false, false);
+  second.released(again, 108n, false, { raw: false, own: false });
   assert.deepEqual(fs.readdirSync(join(w.runDir, "unlinked")), []);
   assert.throws(() => second.need(inode.id), { code: "ESTALE" });
 });
@@ -168,9 +168,9 @@ test("registrations of closed files are kept up to a bound, the longest unused g
     w.put(`f${index}`);
     const inode = learn(table, table.root, `f${index}`);
     inode.lookups = 1;
-    table.opened(inode, BigInt(2 * index), false, false);
+    table.opened(inode, BigInt(2 * index), false, { raw: false, own: false });
     register(w.runDir, inode, index + 1);
-    table.released(inode, 110n, false, false);
+    table.released(inode, 110n, false, { raw: false, own: false });
   }
   assert.deepEqual(w.unregistered, [1]);
 });
@@ -182,13 +182,32 @@ test("an inode number that is used again gets a new generation and drops the old
   const stat = fs.lstatSync(join(w.filesDir, "a"), { bigint: true });
   const inode = table.learn(table.root, "a", stat);
   inode.lookups = 3;
-  table.opened(inode, 2n, false, false);
+  table.opened(inode, 2n, false, { raw: false, own: false });
   register(w.runDir, inode, 5);
-  table.released(inode, 112n, false, false);
+  table.released(inode, 112n, false, { raw: false, own: false });
   const generation = inode.generation;
   const reborn = Object.assign(Object.create(Object.getPrototypeOf(stat)) as typeof stat, stat, { birthtimeNs: stat.birthtimeNs + 1n });
   assert.equal(table.learn(table.root, "b", reborn), inode);
   assert.notEqual(inode.generation, generation);
   assert.deepEqual(w.unregistered, [5]);
   assert.equal(inode.lookups, 3);
+});
+
+test("descriptors of the node itself do not keep an application's last close from being one, also for the next engine", (t) => {
+  const w = world(t);
+  w.put("open.db");
+  const first = w.table();
+  const inode = learn(first, first.root, "open.db");
+  const [application, own] = [{ raw: false, own: false }, { raw: false, own: true }];
+  first.opened(inode, 2n, false, own);
+  first.opened(inode, 4n, false, application);
+  first.opened(inode, 6n, false, application);
+  register(w.runDir, inode, 7);
+  assert.deepEqual(first.released(inode, 8n, false, application), { last: false, lastRaw: false });
+  const second = w.table(true);
+  const again = second.need(inode.id);
+  assert.deepEqual([again.opens, again.ownOpens], [2, 1]);
+  assert.deepEqual(second.released(again, 10n, false, application), { last: true, lastRaw: false });
+  assert.deepEqual(second.released(again, 12n, false, own), { last: false, lastRaw: false });
+  assert.equal(again.opens, 0);
 });

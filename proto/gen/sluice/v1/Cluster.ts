@@ -2,6 +2,8 @@
 
 import type * as grpc from '@grpc/grpc-js'
 import type { MethodDefinition } from '@grpc/proto-loader'
+import type { DrainedReply as _sluice_v1_DrainedReply, DrainedReply__Output as _sluice_v1_DrainedReply__Output } from '../../sluice/v1/DrainedReply.ts';
+import type { DrainedRequest as _sluice_v1_DrainedRequest, DrainedRequest__Output as _sluice_v1_DrainedRequest__Output } from '../../sluice/v1/DrainedRequest.ts';
 import type { NodeState as _sluice_v1_NodeState, NodeState__Output as _sluice_v1_NodeState__Output } from '../../sluice/v1/NodeState.ts';
 import type { Positions as _sluice_v1_Positions, Positions__Output as _sluice_v1_Positions__Output } from '../../sluice/v1/Positions.ts';
 import type { PositionsRequest as _sluice_v1_PositionsRequest, PositionsRequest__Output as _sluice_v1_PositionsRequest__Output } from '../../sluice/v1/PositionsRequest.ts';
@@ -10,6 +12,15 @@ import type { WaitResponse as _sluice_v1_WaitResponse, WaitResponse__Output as _
 import type { WatchRequest as _sluice_v1_WatchRequest, WatchRequest__Output as _sluice_v1_WatchRequest__Output } from '../../sluice/v1/WatchRequest.ts';
 
 export interface ClusterClient extends grpc.Client {
+  Drained(argument: _sluice_v1_DrainedRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_sluice_v1_DrainedReply__Output>): grpc.ClientUnaryCall;
+  Drained(argument: _sluice_v1_DrainedRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_sluice_v1_DrainedReply__Output>): grpc.ClientUnaryCall;
+  Drained(argument: _sluice_v1_DrainedRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_sluice_v1_DrainedReply__Output>): grpc.ClientUnaryCall;
+  Drained(argument: _sluice_v1_DrainedRequest, callback: grpc.requestCallback<_sluice_v1_DrainedReply__Output>): grpc.ClientUnaryCall;
+  drained(argument: _sluice_v1_DrainedRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_sluice_v1_DrainedReply__Output>): grpc.ClientUnaryCall;
+  drained(argument: _sluice_v1_DrainedRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_sluice_v1_DrainedReply__Output>): grpc.ClientUnaryCall;
+  drained(argument: _sluice_v1_DrainedRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_sluice_v1_DrainedReply__Output>): grpc.ClientUnaryCall;
+  drained(argument: _sluice_v1_DrainedRequest, callback: grpc.requestCallback<_sluice_v1_DrainedReply__Output>): grpc.ClientUnaryCall;
+  
   GetPositions(argument: _sluice_v1_PositionsRequest, metadata: grpc.Metadata, options: grpc.CallOptions, callback: grpc.requestCallback<_sluice_v1_Positions__Output>): grpc.ClientUnaryCall;
   GetPositions(argument: _sluice_v1_PositionsRequest, metadata: grpc.Metadata, callback: grpc.requestCallback<_sluice_v1_Positions__Output>): grpc.ClientUnaryCall;
   GetPositions(argument: _sluice_v1_PositionsRequest, options: grpc.CallOptions, callback: grpc.requestCallback<_sluice_v1_Positions__Output>): grpc.ClientUnaryCall;
@@ -36,6 +47,8 @@ export interface ClusterClient extends grpc.Client {
 }
 
 export interface ClusterHandlers extends grpc.UntypedServiceImplementation {
+  Drained: grpc.handleUnaryCall<_sluice_v1_DrainedRequest__Output, _sluice_v1_DrainedReply>;
+  
   GetPositions: grpc.handleUnaryCall<_sluice_v1_PositionsRequest__Output, _sluice_v1_Positions>;
   
   Wait: grpc.handleUnaryCall<_sluice_v1_WaitRequest__Output, _sluice_v1_WaitResponse>;
@@ -45,6 +58,7 @@ export interface ClusterHandlers extends grpc.UntypedServiceImplementation {
 }
 
 export interface ClusterDefinition extends grpc.ServiceDefinition {
+  Drained: MethodDefinition<_sluice_v1_DrainedRequest, _sluice_v1_DrainedReply, _sluice_v1_DrainedRequest__Output, _sluice_v1_DrainedReply__Output>
   GetPositions: MethodDefinition<_sluice_v1_PositionsRequest, _sluice_v1_Positions, _sluice_v1_PositionsRequest__Output, _sluice_v1_Positions__Output>
   Wait: MethodDefinition<_sluice_v1_WaitRequest, _sluice_v1_WaitResponse, _sluice_v1_WaitRequest__Output, _sluice_v1_WaitResponse__Output>
   Watch: MethodDefinition<_sluice_v1_WatchRequest, _sluice_v1_NodeState, _sluice_v1_WatchRequest__Output, _sluice_v1_NodeState__Output>

@@ -4,13 +4,15 @@ import type { Welcome as _sluice_v1_Welcome, Welcome__Output as _sluice_v1_Welco
 import type { Transactions as _sluice_v1_Transactions, Transactions__Output as _sluice_v1_Transactions__Output } from '../../sluice/v1/Transactions.ts';
 import type { NeedSnapshot as _sluice_v1_NeedSnapshot, NeedSnapshot__Output as _sluice_v1_NeedSnapshot__Output } from '../../sluice/v1/NeedSnapshot.ts';
 import type { Heartbeat as _sluice_v1_Heartbeat, Heartbeat__Output as _sluice_v1_Heartbeat__Output } from '../../sluice/v1/Heartbeat.ts';
+import type { TakeLease as _sluice_v1_TakeLease, TakeLease__Output as _sluice_v1_TakeLease__Output } from '../../sluice/v1/TakeLease.ts';
 
 export interface FollowDown {
   'welcome'?: (_sluice_v1_Welcome | null);
   'transactions'?: (_sluice_v1_Transactions | null);
   'needSnapshot'?: (_sluice_v1_NeedSnapshot | null);
   'heartbeat'?: (_sluice_v1_Heartbeat | null);
-  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat";
+  'takeLease'?: (_sluice_v1_TakeLease | null);
+  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat"|"takeLease";
 }
 
 export interface FollowDown__Output {
@@ -18,5 +20,6 @@ export interface FollowDown__Output {
   'transactions'?: (_sluice_v1_Transactions__Output | null);
   'needSnapshot'?: (_sluice_v1_NeedSnapshot__Output | null);
   'heartbeat'?: (_sluice_v1_Heartbeat__Output | null);
-  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat";
+  'takeLease'?: (_sluice_v1_TakeLease__Output | null);
+  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat"|"takeLease";
 }

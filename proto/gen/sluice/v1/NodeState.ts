@@ -12,6 +12,8 @@ export interface NodeState {
   'ready'?: (boolean);
   'connected'?: (boolean);
   'positions'?: (_sluice_v1_Position)[];
+  'validMs'?: (number);
+  'drain'?: (number | string | Long);
 }
 
 export interface NodeState__Output {
@@ -22,4 +24,6 @@ export interface NodeState__Output {
   'ready': (boolean);
   'connected': (boolean);
   'positions': (_sluice_v1_Position__Output)[];
+  'validMs': (number);
+  'drain': (number);
 }

@@ -1,0 +1,247 @@
+/**
+ * What the role of this node does to its data, its mount and the other nodes: the hands of `Roles`.
+ *
+ * Always holds: there is a stream from another node only while this node follows; the mount asks before a file is made exactly while this node
+ * does not write; a fence that is asked for during a change of role counts for databases that appear meanwhile.
+ */
+import fs from "node:fs";
+import { join } from "node:path";
+import type { Standing } from "./core/standing.ts";
+import type { MountControl } from "./core/mount-hooks.ts";
+import { files } from "./io/files.ts";
+import type { Held, LeaseStore, Member } from "./lease/lease.ts";
+import { bootTimeMs } from "./native/libc.ts";
+import { Peers, storedPositions } from "./replication/peers.ts";
+import type { ReplicationClient } from "./replication/client.ts";
+import type { ReplicationServer } from "./replication/server.ts";
+import { aheadIn, isAhead } from "./roles/election.ts";
+import type { LeaseTimes } from "./roles/lease-time.ts";
+import type { RoleHost, Roles } from "./roles/roles.ts";
+import type { Store } from "./store/store.ts";
+import { AppError, isAppError } from "../proto/errors.ts";
+import type { Hello } from "../proto/gen/sluice/v1/Hello.ts";
+
+export interface RoleParts {
+  readonly dataDir: string;
+  readonly boot: string;
+  readonly store: Store;
+  readonly leases: LeaseStore;
+  readonly self: Member;
+  readonly server: ReplicationServer;
+  readonly mount: () => Pick<MountControl, "setRole"> | undefined;
+  hello(): Hello;
+  /** Begins to stream from an address. */
+  startClient(address: string): ReplicationClient;
+  /** Makes sure that the lease store and this node are of one cluster, and that it has an id. */
+  joinCluster(): Promise<void>;
+  /** The proxy holds writes; resolves when none runs any more, or after `timeoutMs`. */
+  drain(timeoutMs: number): Promise<void>;
+  undrain(): void;
+  /** To the guardian. */
+  watchdog(fenceAtMs: number | null): void;
+  tell(): void;
+  report(level: "info" | "warn" | "error", message: string, error?: unknown): void;
+}
+
+/** How long running writes may take before a planned handoff fences them out. */
+const DRAIN_MS = 1_000;
+/** How long the target may take to confirm what this node has; writers wait meanwhile. */
+const CONFIRM_MS = 5_000;
+const MEMBERS_MS = 500;
+/** What others answered is good for opening if it is not older than this. */
+const FRESH_MS = 3_000;
+
+export class EngineRole implements RoleHost {
+  readonly #parts: RoleParts;
+  readonly peers: Peers;
+  client: ReplicationClient | undefined;
+  #others: { readonly atMs: number; readonly standings: Awaited<ReturnType<Peers["standings"]>> } | undefined;
+
+  constructor(parts: RoleParts) {
+    this.#parts = parts;
+    this.peers = new Peers(() => parts.hello());
+  }
+
+  /**
+   * The first role, while no application is served yet (or while its calls wait, after an engine that died). A node that wrote when it last ran
+   * captures first, whatever it becomes: what lies in its files may be nowhere else.
+   */
+  async begin(roles: Roles, resume: boolean): Promise<void> {
+    const { store, leases, dataDir, boot } = this.#parts;
+    const remembered = leases.type === "static" ? undefined : rememberedLease(dataDir, boot);
+    this.#resumed = resume;
+    if (leases.type !== "static") await this.#parts.joinCluster().catch((error: unknown) => {
+      if (!isAppError(error, "LEASE_STORE_UNAVAILABLE")) throw error;
+      this.report("warn", error.message);
+    });
+    if (remembered !== undefined) {
+      this.#parts.mount()?.setRole("primary");
+      await store.becomePrimary(remembered.held.epoch, { live: resume });
+    }
+    // A lease of an earlier boot of the machine is not used again: what the disk lost with the power may be elsewhere under the same TXIDs.
+    await roles.start(remembered);
+  }
+
+  async settle(): Promise<void> {
+    await this.#becomeFollower();
+  }
+
+  /** The databases have taken a side since this engine began. */
+  #began = false;
+  #resumed = false;
+
+  /** Takes up the databases that are on the disk as a follower's. */
+  async #followFirst(): Promise<void> {
+    this.#began = true;
+    this.#parts.mount()?.setRole("follower");
+    await this.#parts.store.becomeFollower({ live: this.#resumed });
+  }
+
+  report(level: "info" | "warn" | "error", message: string, error?: unknown): void {
+    this.#parts.report(level, message, error);
+  }
+
+  tell(): void {
+    this.#parts.tell();
+  }
+
+  unfit(): string | undefined {
+    return this.#parts.store.unfit();
+  }
+
+  /** Of this node's databases, of its stream, of what others said. */
+  epochSeen(): number {
+    const own = [...this.#parts.store.databases.values()].map(({ database }) => database.position.epoch);
+    return Math.max(0, this.client?.epoch ?? 0, ...own, ...(this.#others?.standings ?? []).map(({ epoch }) => epoch));
+  }
+
+  async follow(holder: Member): Promise<void> {
+    await this.#becomeFollower();
+    if (this.client?.address !== holder.advertise) {
+      await this.client?.end();
+      this.client = this.#parts.startClient(holder.advertise);
+    }
+    this.tell();
+  }
+
+  async unfollow(): Promise<void> {
+    const { client } = this;
+    this.client = undefined;
+    await client?.end();
+  }
+
+  async #becomeFollower(): Promise<void> {
+    if (this.#parts.store.role === "follower") {
+      if (!this.#began) await this.#followFirst();
+      return;
+    }
+    this.#began = true;
+    this.#parts.mount()?.setRole("follower");
+    await this.#parts.store.becomeFollower({ live: true });
+  }
+
+  async standings(timeoutMs: number): Promise<{ own: Standing; others: readonly Standing[] }> {
+    const { leases, self, store } = this.#parts;
+    const members = await leases.members(MEMBERS_MS).catch(() => []);
+    this.peers.keepOnly(members);
+    const standings = await this.peers.standings(members.filter(({ nodeId }) => nodeId !== self.nodeId), timeoutMs);
+    this.#others = { atMs: performance.now(), standings };
+    return { own: { nodeId: self.nodeId, candidate: self.candidate, positions: new Map(storedPositions(store)) }, others: standings };
+  }
+
+  async open(held: Held, signal: AbortSignal): Promise<void> {
+    const { store } = this.#parts;
+    await this.#parts.joinCluster();
+    // From a cold start there is nothing to fetch into: whoever has more is found by the election, before.
+    if (this.#began && store.role === "follower") await this.#fetchAhead(signal);
+    if (signal.aborted) return;
+    this.#parts.mount()?.setRole("primary");
+    await store.becomePrimary(held.epoch, { live: this.#began || this.#resumed });
+    this.#began = true;
+  }
+
+  /** Gets what other nodes have more of. What cannot be had is said, and will be found to differ when its owner follows. */
+  async #fetchAhead(signal: AbortSignal): Promise<void> {
+    const { store } = this.#parts;
+    if (this.#others === undefined || performance.now() - this.#others.atMs > FRESH_MS) return;
+    for (const other of this.#others.standings) {
+      for (const name of aheadIn(other.positions, new Map(storedPositions(store)))) {
+        if (signal.aborted) return;
+        try {
+          await this.peers.fetch(store, other.advertise, name, signal);
+          this.report("info", `Fetched what ${other.advertise} had more of "${name}"`);
+        } catch (error) {
+          this.report("warn", `${other.advertise} has more of "${name}" than this node, which cannot get it`, error);
+        }
+      }
+    }
+  }
+
+  async fence(on: boolean): Promise<void> {
+    if (!on) this.#parts.undrain();
+    await this.#parts.store.fenceAll(on);
+  }
+
+  async prepareHandoff(to: string | undefined, signal: AbortSignal): Promise<string> {
+    const { store, server } = this.#parts;
+    const target = await this.#target(to);
+    await this.#parts.drain(DRAIN_MS);
+    if (signal.aborted) throw new AppError("HANDOFF_REFUSED", ["the lease was lost meanwhile"]);
+    await store.fenceAll(true);
+    await store.flushAll();
+    await server.confirmed(target, new Map(storedPositions(store)), AbortSignal.any([signal, AbortSignal.timeout(CONFIRM_MS)]));
+    return target;
+  }
+
+  /** The node that is to take over: the one of this name, else the most advanced candidate that follows. */
+  async #target(to: string | undefined): Promise<string> {
+    const { leases, server } = this.#parts;
+    const members = await leases.members(MEMBERS_MS);
+    const connected = server.followers.filter(({ nodeId }) => members.some((member) => member.nodeId === nodeId && member.candidate));
+    if (to !== undefined) {
+      const named = connected.find(({ node }) => node.name === to);
+      if (named !== undefined) return named.nodeId;
+      const why = server.followers.some(({ node }) => node.name === to) ? "it is no candidate (lease.candidate: false)" : "it is not connected";
+      throw new AppError("HANDOFF_REFUSED", [`the lease cannot go to "${to}": ${why}`]);
+    }
+    const best = connected.reduce<(typeof connected)[number] | undefined>((best, next) => (best === undefined || isAhead(next.positions, best.positions) ? next : best), undefined);
+    if (best === undefined) throw new AppError("HANDOFF_REFUSED", ["no candidate follows this node now"]);
+    return best.nodeId;
+  }
+
+  announceHandoff(to: string): void {
+    this.#parts.server.announceHandoff(to);
+  }
+
+  async close(): Promise<void> {
+    await this.#becomeFollower();
+    this.#parts.server.close();
+    this.#parts.undrain();
+  }
+
+  watchdog(times: LeaseTimes | undefined): void {
+    this.#parts.watchdog(times?.fenceMs ?? null);
+  }
+
+  remember(held: Held | undefined): void {
+    const path = join(this.#parts.dataDir, "lease.json");
+    if (held === undefined) files.unlink("lease:forget", path);
+    else files.replace("lease:remember", path, `${JSON.stringify({ held, boot: this.#parts.boot })}\n`);
+  }
+}
+
+/**
+ * The lease under which this node last wrote, if it has not become a follower since. `current`: the same boot of the machine, so the lease may still
+ * be used; else all that it says is that there may be commits that nobody has.
+ */
+export function rememberedLease(dataDir: string, boot: string): { readonly held: Held; readonly current: boolean } | undefined {
+  try {
+    const { held, boot: then } = JSON.parse(fs.readFileSync(join(dataDir, "lease.json"), "utf8")) as { held: Held; boot: string };
+    return typeof held.epoch === "number" && typeof held.token === "string" ? { held, current: then === boot } : undefined;
+  } catch {
+    return undefined; // This node followed, or is new.
+  }
+}
+
+/** The clock that leases are measured by. */
+export const LEASE_CLOCK = { now: bootTimeMs };

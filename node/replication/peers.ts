@@ -1,0 +1,175 @@
+/**
+ * What nodes ask each other beside the stream: where they stand, transactions out of a log, a handoff.
+ *
+ * Always holds: any node answers, whatever its role, but only to its own cluster and protocol version. What is fetched is applied like what a
+ * stream brings: verified against the position before and after, or refused. Each question has a time limit; no answer is an answer.
+ */
+import * as grpc from "@grpc/grpc-js";
+import type { Standing } from "../core/standing.ts";
+import type { Store } from "../store/store.ts";
+import type { Member } from "../lease/lease.ts";
+import { AppError } from "../../proto/errors.ts";
+import { CHANNEL_OPTIONS, ReplicationService, fromWire, toWire, type WirePosition } from "../../proto/grpc.ts";
+import { ZERO_POSITION, type Position } from "../../proto/position.ts";
+import type { FetchRequest__Output } from "../../proto/gen/sluice/v1/FetchRequest.ts";
+import type { HandoffReply } from "../../proto/gen/sluice/v1/HandoffReply.ts";
+import type { HandoffRequest__Output } from "../../proto/gen/sluice/v1/HandoffRequest.ts";
+import type { Hello } from "../../proto/gen/sluice/v1/Hello.ts";
+import type { NodeStanding, NodeStanding__Output } from "../../proto/gen/sluice/v1/NodeStanding.ts";
+import type { StandingRequest__Output } from "../../proto/gen/sluice/v1/StandingRequest.ts";
+import type { Transactions, Transactions__Output } from "../../proto/gen/sluice/v1/Transactions.ts";
+import { checkHello, forEachPiece, statusOf, type ServerIdentity } from "./server.ts";
+import { epochAt, planStream } from "./stream-plan.ts";
+
+export interface PeerFacts extends ServerIdentity {
+  readonly candidate: boolean;
+  epochSeen(): number;
+  /** Moves the lease; resolves with the name of the node that gets it. */
+  handOff(to: string | undefined): Promise<string>;
+}
+
+/** The handlers of the service that any node answers. */
+export function peerHandlers(store: Store, facts: PeerFacts): grpc.UntypedServiceImplementation {
+  return {
+    standing(call: grpc.ServerUnaryCall<StandingRequest__Output, NodeStanding>, done: grpc.sendUnaryData<NodeStanding>): void {
+      try {
+        checkHello(call.request.hello, facts);
+        done(null, { nodeId: facts.nodeId, node: facts.self, candidate: facts.candidate, epoch: facts.epochSeen(), positions: storedPositions(store).map(([name, position]) => toWire(name, position)) });
+      } catch (error) {
+        done(statusOf(error));
+      }
+    },
+    handoff(call: grpc.ServerUnaryCall<HandoffRequest__Output, HandoffReply>, done: grpc.sendUnaryData<HandoffReply>): void {
+      const run = async (): Promise<HandoffReply> => {
+        checkHello(call.request.hello, facts);
+        return { to: await facts.handOff(call.request.to === "" ? undefined : call.request.to) };
+      };
+      run().then((reply) => done(null, reply), (error: unknown) => done(statusOf(error)));
+    },
+    fetch(call: grpc.ServerWritableStream<FetchRequest__Output, Transactions>): void {
+      sendAfter(call, store, facts).catch((error: unknown) => call.emit("error", statusOf(error)));
+    },
+  };
+}
+
+/** Where the databases of a node stand, with what is stored. */
+export function storedPositions(store: Store): [string, Position][] {
+  return [...store.databases.values()].filter(({ database }) => database.position.txid > 0 && database.distrust === undefined).map(({ database }) => [database.name, database.position]);
+}
+
+async function sendAfter(call: grpc.ServerWritableStream<FetchRequest__Output, Transactions>, store: Store, facts: PeerFacts): Promise<void> {
+  checkHello(call.request.hello, facts);
+  const wire = call.request.after;
+  if (wire === null) throw new AppError("INVALID_MESSAGE", ["Fetch", "it names no position"]);
+  const after = fromWire(wire as WirePosition);
+  const database = store.databases.get(wire.database)?.database;
+  if (database === undefined) throw new AppError("DATABASE_NOT_FOUND", [wire.database]);
+  const { log } = database;
+  const next = log.entryAt(after.txid + 1);
+  const plan = planStream({
+    follower: after, primary: database.position, epochs: database.epochs, logCovers: log.coversFrom(after.txid + 1),
+    nextPreApply: next !== undefined && next.min === after.txid + 1 ? log.header(next).preApplyChecksum : undefined,
+  });
+  if (plan.kind === "snapshot") throw new AppError("LOG_GONE", [database.name, after.txid + 1, `${log.entries[0]?.min ?? 0} (${plan.reason})`]);
+  const unpin = store.pin(database.name, after.txid + 1);
+  try {
+    for (let txid = after.txid + 1; plan.kind === "stream" && txid <= database.position.txid; ) {
+      const entry = log.entryAt(txid);
+      if (entry === undefined) throw new AppError("LOG_GONE", [database.name, txid, log.entries[0]?.min ?? 0]);
+      const epoch = epochAt(database.epochs, entry.max) ?? database.position.epoch;
+      await forEachPiece(database, entry, async (data, last) => {
+        if (!call.write({ database: database.name, epoch, minTxid: entry.min, maxTxid: entry.max, data, last })) await new Promise((resolve) => call.once("drain", resolve));
+      });
+      txid = entry.max + 1;
+    }
+    call.end();
+  } finally {
+    unpin();
+  }
+}
+
+interface PeerStub extends grpc.Client {
+  standing(request: { hello: Hello }, options: grpc.CallOptions, done: (error: grpc.ServiceError | null, value?: NodeStanding__Output) => void): void;
+  handoff(request: { hello: Hello; to: string }, options: grpc.CallOptions, done: (error: grpc.ServiceError | null, value?: { to: string }) => void): void;
+  fetch(request: { hello: Hello; after: WirePosition }, options: grpc.CallOptions): grpc.ClientReadableStream<Transactions__Output>;
+}
+
+/** The asking side. */
+export class Peers {
+  readonly #hello: () => Hello;
+  readonly #stubs = new Map<string, PeerStub>();
+
+  constructor(hello: () => Hello) {
+    this.#hello = hello;
+  }
+
+  #stub(address: string): PeerStub {
+    let stub = this.#stubs.get(address);
+    if (stub === undefined) this.#stubs.set(address, (stub = new ReplicationService(address, grpc.credentials.createInsecure(), CHANNEL_OPTIONS) as unknown as PeerStub));
+    return stub;
+  }
+
+  /** Forgets the connections to nodes that are members no more. */
+  keepOnly(members: readonly Member[]): void {
+    for (const [address, stub] of this.#stubs) {
+      if (members.some(({ advertise }) => advertise === address)) continue;
+      stub.close();
+      this.#stubs.delete(address);
+    }
+  }
+
+  /** Where the members stand, of those that answer in time. */
+  async standings(members: readonly Member[], timeoutMs: number): Promise<(Standing & { readonly advertise: string; readonly epoch: number })[]> {
+    const answers = await Promise.all(members.map(async (member) => {
+      const answer = await this.#ask<NodeStanding__Output>((done) => this.#stub(member.advertise).standing({ hello: this.#hello() }, { deadline: Date.now() + timeoutMs }, done)).catch(() => undefined);
+      // An address that another node has by now does not speak for this one.
+      if (answer === undefined || answer.nodeId !== member.nodeId) return undefined;
+      return {
+        nodeId: answer.nodeId, advertise: member.advertise, candidate: answer.candidate, epoch: answer.epoch,
+        positions: new Map(answer.positions.map((wire) => [wire.database, fromWire(wire as WirePosition)])),
+      };
+    }));
+    return answers.filter((answer) => answer !== undefined);
+  }
+
+  /** Asks the primary to move the lease. */
+  async requestHandoff(address: string, to: string, timeoutMs: number): Promise<string> {
+    const answer = await this.#ask<{ to: string }>((done) => this.#stub(address).handoff({ hello: this.#hello(), to }, { deadline: Date.now() + timeoutMs }, done));
+    return answer.to;
+  }
+
+  #ask<T>(call: (done: (error: grpc.ServiceError | null, value?: T) => void) => void): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    call((error, value) => {
+      if (error === null && value !== undefined) return resolve(value);
+      const code = error?.metadata?.get("sluice-code")[0];
+      reject(code === "HANDOFF_REFUSED" ? new AppError("HANDOFF_REFUSED", [error!.details]) : new AppError("NODE_UNAVAILABLE", ["the other node", error?.details ?? "it gave no answer"], { cause: error }));
+    });
+    return promise;
+  }
+
+  /** Brings a follower's database on from the log of another node. Throws when that node cannot, or what comes does not fit. */
+  async fetch(store: Store, address: string, name: string, signal: AbortSignal): Promise<void> {
+    const after = store.databases.get(name)?.database.position ?? ZERO_POSITION;
+    const call = this.#stub(address).fetch({ hello: this.#hello(), after: toWire(name, after) }, { deadline: Date.now() + 60_000 });
+    const abort = (): void => call.cancel();
+    signal.addEventListener("abort", abort);
+    let pieces: Buffer[] = [];
+    try {
+      for await (const piece of call as AsyncIterable<Transactions__Output>) {
+        pieces.push(piece.data);
+        if (!piece.last) continue;
+        const follower = await store.followerOf(name);
+        await follower.apply(pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces), piece.epoch, piece.owner ?? undefined);
+        pieces = [];
+      }
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+  }
+
+  close(): void {
+    for (const stub of this.#stubs.values()) stub.close();
+    this.#stubs.clear();
+  }
+}

@@ -1,0 +1,8 @@
+// Original file: proto/cluster.proto
+
+
+export interface DrainedReply {
+}
+
+export interface DrainedReply__Output {
+}

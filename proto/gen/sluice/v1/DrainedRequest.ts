@@ -1,0 +1,11 @@
+// Original file: proto/cluster.proto
+
+import type { Long } from '@grpc/proto-loader';
+
+export interface DrainedRequest {
+  'drain'?: (number | string | Long);
+}
+
+export interface DrainedRequest__Output {
+  'drain': (number);
+}

@@ -1,0 +1,8 @@
+// Original file: proto/replication.proto
+
+
+export interface TakeLease {
+}
+
+export interface TakeLease__Output {
+}

@@ -1,0 +1,59 @@
+/** Elections and lease times: pure decisions. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import type { Standing } from "../../../node/core/standing.ts";
+import { aheadIn, decideElection } from "../../../node/roles/election.ts";
+import { callDeadline, leaseTimes, renewDelay } from "../../../node/roles/lease-time.ts";
+import type { Position } from "../../../proto/position.ts";
+
+const at = (epoch: number, txid: number): Position => ({ epoch, txid, checksum: 1n });
+const node = (nodeId: string, positions: Record<string, Position>, candidate = true): Standing => ({ nodeId, candidate, positions: new Map(Object.entries(positions)) });
+const young = { ms: 0, mostMs: 1_000 };
+
+test("a node takes the lease when nobody is ahead, waits for a candidate that is, and does not wait for ever", () => {
+  const own = node("b", { "app.db": at(1, 10) });
+  const cases: [string, Standing[], { ms: number; mostMs: number }, "take" | "wait"][] = [
+    ["alone", [], young, "take"],
+    ["equal", [node("a", { "app.db": at(1, 10) })], young, "take"],
+    ["behind", [node("a", { "app.db": at(1, 9) })], young, "take"],
+    ["ahead", [node("a", { "app.db": at(1, 11) })], young, "wait"],
+    ["ahead in a later epoch with fewer transactions", [node("a", { "app.db": at(2, 3) })], young, "wait"],
+    ["behind in an earlier epoch with more transactions", [node("a", { "app.db": at(0, 99) })], young, "take"],
+    ["ahead by a database that is unknown here", [node("a", { "app.db": at(1, 10), "other.db": at(1, 1) })], young, "wait"],
+    ["ahead, but no candidate", [node("a", { "app.db": at(1, 11) }, false)], young, "take"],
+    ["ahead, but it had its time", [node("a", { "app.db": at(1, 11) })], { ms: 1_000, mostMs: 1_000 }, "take"],
+  ];
+  for (const [name, others, waited, expected] of cases) assert.equal(decideElection(own, others, waited), expected, name);
+});
+
+test("of two nodes that are ahead of each other, exactly one takes the lease at once", () => {
+  const one = node("a", { "x.db": at(1, 5), "y.db": at(1, 1) });
+  const two = node("b", { "x.db": at(1, 1), "y.db": at(1, 5) });
+  assert.deepEqual([decideElection(one, [two], young), decideElection(two, [one], young)], ["take", "wait"]);
+});
+
+test("among nodes that all see each other somebody takes the lease at once, and nobody who lacks what another candidate has alone", () => {
+  const positions = fc.dictionary(fc.constantFrom("x.db", "y.db", "z.db"), fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 5 })));
+  fc.assert(fc.property(fc.array(positions, { minLength: 1, maxLength: 4 }), (all) => {
+    const nodes = all.map((one, index) => node(String(index), Object.fromEntries(Object.entries(one).map(([name, [epoch, txid]]) => [name, at(epoch, txid)]))));
+    const takers = nodes.filter((one) => decideElection(one, nodes.filter((other) => other !== one), young) === "take");
+    for (const taker of takers) {
+      for (const other of nodes) {
+        const lacks = aheadIn(other.positions, taker.positions).length > 0;
+        if (lacks && other !== taker) assert.ok(aheadIn(taker.positions, other.positions).length > 0, "it is ahead of the other in something");
+      }
+    }
+    assert.equal(decideElection(nodes[0]!, nodes.slice(1), { ms: 1_000, mostMs: 1_000 }), "take");
+  }));
+});
+
+test("the fence is up before the lease can end, with time for another renewal before it", () => {
+  for (const ttlMs of [1_000, 2_000, 10_000, 60_000]) {
+    const { endsMs, fenceMs } = leaseTimes(5_000, ttlMs);
+    assert.equal(endsMs, 5_000 + ttlMs);
+    assert.ok(fenceMs < endsMs && fenceMs >= 5_000 + ttlMs * 0.75, `${ttlMs}`);
+    const secondTry = renewDelay("renewed", ttlMs) + callDeadline(ttlMs) + renewDelay("unanswered", ttlMs);
+    assert.ok(5_000 + secondTry < fenceMs, `${ttlMs}: a second try is sent before the fence`);
+  }
+});
