@@ -5,7 +5,7 @@
  * keep running until Ctrl-C; without one the demo ends by itself with 0. Either way all processes, mounts and files are taken away. It uses what
  * a user has: the command `bin/sluice` and HTTP.
  */
-import { spawn, type ChildProcess } from "node:child_process";
+import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -15,6 +15,7 @@ import { fileURLToPath } from "node:url";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const NAMES = ["a", "b", "c"] as const;
+const TTL_MS = 2_000;
 const WAIT_MS = 60_000;
 
 interface DemoNode {
@@ -74,7 +75,7 @@ fuse: {mount: ${mount}}
 listen: 127.0.0.1:${listen}
 advertise: 127.0.0.1:${listen}
 admin: 127.0.0.1:${admin}
-lease: {type: static, primary: "127.0.0.1:${ports[0]}"}
+lease: {type: local, ttl: 2s, local: {path: ${join(folder, "lease.db")}}}   # several machines: etcd or consul
 proxy:
   listen: 127.0.0.1:${proxy}
   advertise: http://127.0.0.1:${proxy}
@@ -122,9 +123,11 @@ async function read(node: DemoNode, cookie: string): Promise<{ text: string; nod
 
 async function show(nodes: readonly DemoNode[]): Promise<void> {
   const [a, b, c] = nodes as [DemoNode, DemoNode, DemoNode];
-  step("Three nodes: a is the primary, b and c follow it; each runs the notes board behind its proxy");
-  for (const node of nodes) start(node);
+  step("Three nodes: a takes the lease and is the primary, b and c follow it; each runs the notes board behind its proxy");
+  start(a);
   await isUp(a);
+  start(b);
+  start(c);
   await isUp(b);
   await isUp(c);
   for (const node of nodes) say(`   node ${node.name}: ${(await statusOf(node)).role}, ${node.proxy}`);
@@ -164,6 +167,65 @@ async function show(nodes: readonly DemoNode[]): Promise<void> {
   const after = await post(a, "Cy", "Written after the engine was killed");
   const seen = await until("the note on node c", async () => (await read(c, after.cookie)).text.includes("Written after the engine was killed"));
   check(seen, "the note is on node c");
+
+  step("A planned handoff: `sluice handoff --to b` on node a, while notes are written through node c");
+  let failed = 0;
+  let slowest = 0;
+  let over = false;
+  const writing = (async () => {
+    while (!over) {
+      const begin = performance.now();
+      const response = await fetch(`${c.proxy}/api/notes`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ author: "Di", body: "Written during the handoff" }) });
+      await response.arrayBuffer();
+      if (!response.ok) failed++;
+      slowest = Math.max(slowest, performance.now() - begin);
+    }
+  })();
+  await sleep(200);
+  const { code, output } = await run("handoff", "-c", a.config, "--to", "b");
+  check(code === 0, output.trim());
+  await until("node b to be the primary", async () => (await statusOf(b)).role === "primary");
+  await sleep(200);
+  over = true;
+  await writing;
+  check(failed === 0, `no request failed; the slowest write took ${slowest.toFixed(0)} ms`);
+
+  step("Failover: every process of node b, the primary, is killed with -9");
+  const kept = await post(a, "Ed", "Written before node b died");
+  await until("the note on node a", async () => (await read(a, kept.cookie)).node === "a");
+  const killed = performance.now();
+  kill(b);
+  // A request that is on its way at that very moment gets 502: nobody can know whether it was executed. This one comes just after.
+  await sleep(100);
+  const survived = await post(c, "Fay", "Written after node b died");
+  const tookMs = performance.now() - killed;
+  check(survived.node !== "b", `node ${survived.node} took the lease; a write sent at that moment was held and done ${(tookMs / 1_000).toFixed(1)} s later (ttl ${TTL_MS / 1_000} s)`);
+  check((await read(a, survived.cookie)).text.includes("Written before node b died"), "nothing that was replicated is lost");
+  start(b);
+  await isUp(b);
+  check((await until("node b to have it all", async () => (await read(b, survived.cookie)).text.includes("Written after node b died"))), "node b is back and follows");
+}
+
+/** Runs a command of `sluice`. */
+function run(...args: string[]): Promise<{ code: number | null; output: string }> {
+  return new Promise((resolve) => {
+    const child = spawn(join(ROOT, "bin/sluice"), args, { stdio: ["ignore", "pipe", "pipe"] });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => (output += data.toString()));
+    child.on("exit", (code) => resolve({ code, output }));
+  });
+}
+
+/** kill -9 of everything that a node has started, by the ids that its log names last, the guardian first so that it starts nothing again. */
+function kill(node: DemoNode): void {
+  const last = (text: string): number => Number([...node.output.matchAll(new RegExp(`"pid":(\\d+)[^\\n]*"msg":"${text} started"`, "g"))].at(-1)?.[1]);
+  for (const pid of [node.process!.pid!, last("Engine"), last("Proxy"), last("Application")]) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It ended with the one before.
+    }
+  }
 }
 
 function where(nodes: readonly DemoNode[]): void {
@@ -183,6 +245,8 @@ async function stop(nodes: readonly DemoNode[], folder: string): Promise<void> {
     await Promise.race([ended, sleep(30_000, undefined, { ref: false })]);
     if (child.exitCode === null) child.kill("SIGKILL");
   }));
+  // A node that was killed and did not come back leaves a dead mount.
+  for (const { mount } of nodes) if (readFileSync("/proc/self/mounts", "utf8").includes(` ${mount} `)) spawnSync("umount", ["-l", mount]);
   rmSync(folder, { recursive: true, force: true });
 }
 

@@ -84,12 +84,12 @@ async function until(what: string, condition: () => boolean, explain = (): strin
   }
 }
 
-test("SIGTERM stops proxy, engine and mount in this order and exits with 0", async (t) => {
+test("SIGTERM has the lease handed over, then stops proxy, engine and mount in this order and exits with 0", async (t) => {
   const run = new Run(t, { proxy: true });
   await run.event("proxyMetrics");
   run.child.kill("SIGTERM");
   assert.equal(await run.exited, 0, run.output);
-  assert.deepEqual(run.entries().map((entry) => entry.event), ["init", "proxy 127.0.0.1:3000 true", "proxyMetrics", "proxy stopped", "stop"]);
+  assert.deepEqual(run.entries().map((entry) => entry.event), ["init", "proxy 127.0.0.1:3000 true", "proxyMetrics", "handOff", "proxy stopped", "stop"]);
   assert.ok(run.output.indexOf('"unmount"') < run.output.indexOf('"Stopped"') && run.output.includes('"unmount"'), run.output);
   assert.equal(existsSync(join(run.folder, "data/run/mount.json")), false);
 });

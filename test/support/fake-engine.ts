@@ -29,6 +29,9 @@ process.on("message", (message: GuardianToEngine) => {
       tell({ type: "serving" });
       tell({ type: "ready", role: "primary" });
       break;
+    case "handOff":
+      tell({ type: "handedOff" });
+      break;
     case "stop":
       if (mode === "stubborn") break;
       process.send!({ type: "stopped" } satisfies EngineToGuardian, () => process.exit(0));

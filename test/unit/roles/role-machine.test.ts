@@ -38,7 +38,7 @@ test("whatever happens in whatever order: a node writes only between opened (or 
     for (const event of events) {
       const next = step(state, event);
       if (next === undefined) continue;
-      const [from, to] = [state, next.state];
+      const [from, to]: [RoleState, RoleState] = [state, next.state];
       if (mayWrite(to) && !mayWrite(from)) {
         assert.ok(event === "opened" || event === "renewed" || event === "kept", `${from} ${event}`);
         // Out of doubt or of a handoff the fence is lowered; after opening it is lowered by the opening.
