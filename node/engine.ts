@@ -21,6 +21,7 @@ import { SOCKET_NAME } from "./fuse-native/protocol.ts";
 import { TRUSTED_DIRECTORY, trustedName } from "./fuse/policy.ts";
 import { startFuse, type FuseSession } from "./fuse/session.ts";
 import { ENGINE_FDS, isMessage, reportError, type EngineToGuardian, type FenceLevel, type GuardianToEngine } from "./guardian/messages.ts";
+import { endApplication } from "./guardian/orphan.ts";
 import { Identity } from "./identity.ts";
 import { createLogger, type Logger } from "./log.ts";
 import type { LeaseStore, Member } from "./lease/lease.ts";
@@ -344,7 +345,9 @@ function say(message: EngineToGuardian): void {
 let engine: Engine | undefined;
 
 process.on("disconnect", () => {
-  // The guardian is dead: the mount is nobody's. SIGKILL, because exit() waits for the FUSE thread.
+  // The guardian is dead: the mount is nobody's, and the fences are gone. The application that it started must not write on, past everybody.
+  if (engine !== undefined) endApplication(engine.config.data);
+  // SIGKILL, because exit() waits for the FUSE thread.
   process.kill(process.pid, "SIGKILL");
 });
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined);
