@@ -17,6 +17,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { drawChart } from "./chart.ts";
 import { BIG_QUESTION } from "./big.ts";
+import { FAILOVER_QUESTION } from "./failover.ts";
 import { LATENCY_QUESTION } from "./latency.ts";
 import { LOG_QUESTION } from "./log-bytes.ts";
 import { PROXY_QUESTION } from "./proxy.ts";
@@ -34,7 +35,7 @@ const EFFORTS = {
   full: { rounds: 11, roundMs: 1_500, readDatabaseMiB: 256, bigDatabaseMiB: 1024, bigRounds: 3, latencyMs: 10_000, latencyRounds: 4 },
 } as const satisfies Record<string, Effort>;
 
-const QUESTIONS: readonly Question[] = [...WRITE_QUESTIONS, READ_QUESTION, LATENCY_QUESTION, LOG_QUESTION, BIG_QUESTION, PROXY_QUESTION];
+const QUESTIONS: readonly Question[] = [...WRITE_QUESTIONS, READ_QUESTION, LATENCY_QUESTION, LOG_QUESTION, BIG_QUESTION, FAILOVER_QUESTION, PROXY_QUESTION];
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
