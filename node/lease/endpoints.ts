@@ -36,6 +36,7 @@ export interface EndpointsOptions {
 
 /** More than any answer here: a server that sends more is not what it should be. */
 const BODY_MAX = 4 << 20;
+const NO_ANSWER = "no answer in time";
 /** Between two rounds over all servers. */
 const ROUND_PAUSE_MS = 50;
 /** A connection over which nothing comes any more is found by the kernel. */
@@ -86,7 +87,8 @@ export class Endpoints {
           reason = `${url}: ${unfit}`;
         } catch (error) {
           if (error instanceof AppError) throw error;
-          reason = `${url}: ${describe(error)}`;
+          // What the last, shortest attempt ran into says less than what an earlier one was told.
+          if (reason === undefined || (error as Error).message !== NO_ANSWER) reason = `${url}: ${describe(error)}`;
         }
       }
       await deadline.pause(ROUND_PAUSE_MS, reason);
@@ -96,7 +98,7 @@ export class Endpoints {
   #exchange(url: string, request: Request, limitMs: number): Promise<Answer> {
     return new Promise((resolve, reject) => {
       const outgoing = this.#send(url, request);
-      const timer = setTimeout(() => outgoing.destroy(new Error("no answer in time")), Math.max(1, limitMs));
+      const timer = setTimeout(() => outgoing.destroy(new Error(NO_ANSWER)), Math.max(1, limitMs));
       const fail = (error: Error): void => {
         clearTimeout(timer);
         reject(error);
