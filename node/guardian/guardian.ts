@@ -6,8 +6,8 @@
  * go away while it runs.
  *
  * ```
- *   mount -> engine --serving--> proxy --ready--> application
- *   stop:    hand-off of the lease -> application -> proxy -> engine (drains) -> unmount -> engine gone
+ *   mount -> etcd -> engine --serving--> proxy --ready--> application
+ *   stop:    hand-off of the lease -> application -> proxy -> engine (drains) -> unmount -> engine gone -> etcd
  * ```
  */
 import { spawn } from "node:child_process";
@@ -19,6 +19,7 @@ import { RUN_FILES, type Config } from "../core/config.ts";
 import { bootId, bootTimeMs } from "../native/libc.ts";
 import { Application, PASSED_SIGNALS } from "./application.ts";
 import type { DataLock } from "./data-lock.ts";
+import { superviseEtcd } from "./etcd-child.ts";
 import { Fences } from "./fences.ts";
 import { ENGINE_FDS, reportError, type EngineToGuardian, type GuardianToEngine, type ProxyToGuardian } from "./messages.ts";
 import { removeMountRecord, writeMountRecord, type MountRecord } from "./mount-record.ts";
@@ -45,7 +46,7 @@ export interface GuardianParts {
 }
 
 /** Times that the operator waits for at most when the node is stopped, in ms. A second signal cuts them short. */
-const GRACE_MS = { handOff: 5_000, application: 10_000, proxy: 12_000, engine: 30_000, engineExit: 5_000, hurriedEngine: 2_000, fences: 1_000 } as const;
+const GRACE_MS = { handOff: 5_000, application: 10_000, proxy: 12_000, engine: 30_000, engineExit: 5_000, hurriedEngine: 2_000, fences: 1_000, etcd: 5_000 } as const;
 /** Deaths of the engine before it has served for the first time, after which the node gives up. */
 const FIRST_STARTS_MAX = 5;
 
@@ -208,6 +209,8 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
   void server?.ended.then((how) => {
     if (!stopping) giveUp({ how }, "The process that serves the mount ended, and the mount with it; stopping");
   });
+  const etcd = superviseEtcd(config, log);
+  etcd?.start();
   engine.start();
   const code = await stopAsked;
   stopping = true;
@@ -229,6 +232,8 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
   await server?.end();
   // An engine that is served its ENODEV, or loses its connection with the server, ends by itself.
   await engine.end(undefined, drained ? GRACE_MS.engineExit : 0, hurry.signal);
+  // After the engine, which gives its lease back there.
+  await etcd?.end("SIGTERM", GRACE_MS.etcd, hurry.signal);
   if (fuseFd !== undefined) closeSync(fuseFd);
   if (result === "detached") {
     const holders = mounting.holders(mountPoint, record.device).map((holder) => `${holder.command} (${holder.pid})`);

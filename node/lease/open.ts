@@ -4,7 +4,6 @@
  * Always holds: only the module of the chosen type is loaded, because a node is to fit beside its application. Nothing is connected here: a
  * store that cannot be reached says so with the first call, and the node goes on trying.
  */
-import { AppError } from "../../proto/errors.ts";
 import type { LeaseConfig } from "../core/config.ts";
 import type { LeaseStore } from "./lease.ts";
 
@@ -23,8 +22,13 @@ export async function openLeaseStore(config: LeaseConfig, identity: IdentityFact
       const { LocalStore } = await import("./local.ts");
       return new LocalStore(config.local.path);
     }
-    case "etcd":
-    case "consul":
-      throw new AppError("LEASE_STORE_UNUSABLE", [config.type, "this build has no such store yet"]);
+    case "etcd": {
+      const [{ KeyValueStore }, { EtcdKeyValue }] = await Promise.all([import("./key-value-store.ts"), import("./etcd.ts")]);
+      return new KeyValueStore(new EtcdKeyValue(config.etcd));
+    }
+    case "consul": {
+      const [{ KeyValueStore }, { ConsulKeyValue }] = await Promise.all([import("./key-value-store.ts"), import("./consul.ts")]);
+      return new KeyValueStore(new ConsulKeyValue(config.consul));
+    }
   }
 }

@@ -11,6 +11,9 @@ command -v mkfs.ext4 >/dev/null 2>&1 || missing="$missing e2fsprogs"
 if ! ldconfig -p 2>/dev/null | grep -q 'libfuse\.so\.2'; then
   missing="$missing libfuse2"
 fi
+# etcd would be started on its well-known port; the tests start their own.
+command -v etcd >/dev/null 2>&1 || missing="$missing etcd-server"
+command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 # The judges of the smuggling tests. Their packages would start servers on well-known ports; the tests start their own.
 command -v haproxy >/dev/null 2>&1 || [ -x /usr/sbin/haproxy ] || missing="$missing haproxy"
 command -v nginx >/dev/null 2>&1 || [ -x /usr/sbin/nginx ] || missing="$missing nginx-light"
