@@ -10,7 +10,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { NodeStatus } from "../node/admin/status.ts";
-import { freePorts, until } from "../test/support/cluster.ts";
+import { until } from "../test/support/cluster.ts";
+import { freePorts } from "../test/support/ports.ts";
 import { Skip } from "./question.ts";
 
 export const SLUICE = fileURLToPath(new URL("../bin/sluice", import.meta.url));

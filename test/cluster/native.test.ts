@@ -1,18 +1,14 @@
 /**
- * Whole nodes with the driver fuse-native: the store's tests run again on it, and what this driver does differently when processes die.
+ * Whole nodes with the driver fuse-native: what this driver does differently, above all when processes die.
  *
- * The store's tests are those of this folder, run as they are with SLUICE_TEST_DRIVER=fuse-native.
+ * That the store's tests hold on it is in native-store.test.ts and native-primary.test.ts.
  */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import { describe, test } from "node:test";
 import Database from "better-sqlite3";
 import { TestCluster, until, type TestNode } from "../support/cluster.ts";
 import { skipWithoutNative } from "../support/native-mount.ts";
-
-/** Files of this folder whose tests must hold on both drivers. */
-const STORE_TESTS = ["chain", "primary", "follower"];
 
 function native(names: readonly string[]): Promise<TestCluster> {
   process.env["SLUICE_TEST_DRIVER"] = "fuse-native";
@@ -35,19 +31,6 @@ function serverPid(node: TestNode): number {
 }
 
 describe("nodes with fuse-native", { skip: skipWithoutNative, timeout: 600_000 }, () => {
-  for (const name of STORE_TESTS) {
-    test(`the tests of cluster/${name} hold`, async () => {
-      const file = new URL(`./${name}.test.ts`, import.meta.url).pathname;
-      const env = { ...process.env, SLUICE_TEST_DRIVER: "fuse-native", CHAIN_COMMITS: process.env["CHAIN_COMMITS"] ?? "150" };
-      delete (env as NodeJS.ProcessEnv)["NODE_TEST_CONTEXT"];
-      const child = spawn(process.execPath, ["--no-warnings", "--test", "--test-reporter=spec", file], { stdio: ["ignore", "pipe", "pipe"], env });
-      let output = "";
-      for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => (output += data.toString()));
-      const code = await new Promise((resolve) => child.on("exit", resolve));
-      assert.equal(code, 0, output);
-    });
-  }
-
   test("a follower shows what the primary commits, refuses writes by SQLITE_BUSY and everything else by EROFS, and says which driver it uses", async () => {
     const cluster = await native(["a", "b"]);
     try {

@@ -28,6 +28,7 @@ export interface CrashState {
 }
 
 const BLOCK = 4096;
+const WAL_HEADER = 32;
 
 export class DiskRecord {
   readonly #root: string;
@@ -113,6 +114,11 @@ export class DiskRecord {
       }
       const file = known ?? this.#create(path);
       const before = this.#contents.get(file) ?? Buffer.alloc(0);
+      // SQLite syncs the header of a WAL that begins anew before it writes the first frame over old ones: else frames of two generations could
+      // be there together, the old ones valid again (its ticket ff5be73dee).
+      if (synced && path.endsWith("-wal") && before.length > 0 && now.length > 0 && !now.subarray(0, WAL_HEADER).equals(before.subarray(0, WAL_HEADER))) {
+        this.changes.push({ op: "write", file, data: now.subarray(0, WAL_HEADER), position: 0 }, { op: "sync", file });
+      }
       for (let at = 0; at < now.length; at += BLOCK) {
         const data = now.subarray(at, at + BLOCK);
         if (!data.equals(before.subarray(at, at + BLOCK))) this.changes.push({ op: "write", file, data, position: at });

@@ -6,24 +6,14 @@
  */
 import { spawn, type ChildProcess } from "node:child_process";
 import * as fs from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { NodeStatus } from "../../node/admin/status.ts";
 import { unmount } from "../../node/fuse/mount.ts";
+import { freePorts } from "./ports.ts";
 
 const SLUICE = new URL("../../bin/sluice", import.meta.url).pathname;
-
-/** Free TCP ports, all different: they are held until all are known. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(Array.from({ length: count }, () => new Promise<ReturnType<typeof createServer>>((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => resolve(server));
-  })));
-  const ports = servers.map((server) => (server.address() as { port: number }).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
-}
 
 /** Resolves when `condition` gives something true; throws with `what` after a generous time. */
 export async function until<T>(what: string, condition: () => T | Promise<T>, limitMs = 60_000): Promise<NonNullable<T>> {

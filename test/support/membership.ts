@@ -1,5 +1,6 @@
 /** Nodes that join a running test cluster later, and leave it before its end. What is started is taken down with the cluster at the latest. */
-import { TestNode, freePorts, type TestCluster } from "./cluster.ts";
+import { TestNode, type TestCluster } from "./cluster.ts";
+import { freePorts } from "./ports.ts";
 
 /** A further follower, not started yet. Its data folder is empty unless the test fills it. */
 export async function addNode(cluster: TestCluster, name: string, options: { extra?: string; primaryPort?: number } = {}): Promise<TestNode> {

@@ -13,10 +13,14 @@ export interface Failure {
 
 export interface FileResult {
   passed: number;
+  /** Of the whole file, its start and its hooks included; the runner sets it. */
+  ms: number;
   skipped: number;
   readonly failures: Failure[];
   /** Name and reason of what was skipped. */
   readonly skips: string[];
+  /** How long each test that counts took. */
+  readonly durations: { readonly name: string; readonly ms: number }[];
   /** The end of what the file has printed. */
   output: string;
 }
@@ -29,12 +33,12 @@ interface Event {
   readonly file?: string | undefined;
   readonly skip?: string | boolean | undefined;
   readonly todo?: string | boolean | undefined;
-  readonly details: { readonly type?: string | undefined; readonly error?: unknown };
+  readonly details: { readonly type?: string | undefined; readonly error?: unknown; readonly duration_ms?: number | undefined };
 }
 
 /** Reads all events of a run of one file. */
 export async function tally(stream: TestsStream, file: string): Promise<FileResult> {
-  const result: FileResult = { passed: 0, skipped: 0, failures: [], skips: [], output: "" };
+  const result: FileResult = { ms: 0, passed: 0, skipped: 0, failures: [], skips: [], durations: [], output: "" };
   const path: string[] = [];
   /** Whether a test at this depth has had tests in it. */
   const hasChildren: boolean[] = [];
@@ -48,6 +52,7 @@ export async function tally(stream: TestsStream, file: string): Promise<FileResu
     const isParent = hasChildren[event.nesting] === true || event.details.type === "suite";
     hasChildren[event.nesting] = false;
     const name = [...path.slice(0, event.nesting), event.name].join(" > ");
+    if (!isParent && !isFileItself(event, file)) result.durations.push({ name, ms: event.details.duration_ms ?? 0 });
     if (event.skip !== undefined && event.skip !== false) {
       result.skipped++;
       result.skips.push(`${name}: ${typeof event.skip === "string" && event.skip !== "" ? event.skip : "no reason given"}`);
