@@ -296,7 +296,7 @@ row("R15", "a snapshot that was being installed took effect, or did not, or is a
   const pending = (root: string, checksum: bigint): void => {
     const path = join(logOf(root), "state.json");
     const state = JSON.parse(fs.readFileSync(path, "utf8")) as Record<string, unknown>;
-    fs.writeFileSync(path, JSON.stringify({ ...state, pending: { epoch: 1, txid: 99, checksum: checksum.toString(16), pageSize: 1024 } }));
+    fs.writeFileSync(path, JSON.stringify({ ...state, pending: { epoch: 1, txid: 99, checksum: checksum.toString(16), pageSize: 1024, epochs: [{ epoch: 1, firstTxid: 1, node: "a" }], keepLogTo: -1 } }));
   };
   for (const [how, expected] of [["old", COMMITS], ["new", 99], ["neither", undefined]] as const) {
     const { store, entry } = await started("follower", killedFollower, (root) => {
@@ -311,6 +311,8 @@ row("R15", "a snapshot that was being installed took effect, or did not, or is a
     assert.match(entry.database.distrust ?? "", /snapshot was being installed/);
     assert.equal(await entry.follower!.resolveDistrust(), expected !== undefined, how);
     if (expected !== undefined) assert.equal(entry.database.position.txid, expected, how);
+    // The log of the old state must not speak at the next start.
+    if (how === "new") assert.equal(entry.database.log.newest, undefined);
     await store.close({ clean: false });
   }
 });
