@@ -88,7 +88,7 @@ async function started(root: string): Promise<Started> {
   const follow = (): void => {
     clients.push(new ReplicationClient({
       store, address: `127.0.0.1:${port}`, self: { name: "a", advertise: "", region: "", proxy: "" }, nodeId: "000000000000000a", clusterId: () => "00000000000000cc", adoptClusterId: () => undefined,
-      seenEpoch: () => 0, sawEpoch: () => undefined, onChange: () => undefined, report: (_level, message) => void said.push(message),
+      seenEpoch: () => 0, sawEpoch: () => undefined, onChange: () => undefined, onTakeLease: () => undefined, report: (_level, message) => void said.push(message),
     }));
   };
   return { root, store, said, follow };

@@ -365,6 +365,53 @@ row("R18", "unfinished files of an earlier process are removed, a snapshot on it
   await store.close({ clean: false });
 });
 
+row("R19", "a node that was the primary and follows now captures what its applications committed, once", async () => {
+  const root = fs.mkdtempSync(join(folder, "node-"));
+  fs.cpSync(killedPrimary, root, { recursive: true });
+  const db = new Database(join(root, "files", DATABASE));
+  db.exec("PRAGMA wal_autocheckpoint = 0; INSERT INTO t(body) VALUES (1)");
+  const killed = fs.mkdtempSync(join(folder, "node-"));
+  fs.cpSync(root, killed, { recursive: true });
+  db.close();
+  for (const before of [COMMITS, COMMITS + 1]) {
+    const { store } = openStore(killed, { name: "a" });
+    const { database } = store.databases.get(DATABASE)!;
+    assert.equal(database.position.txid, before);
+    assert.equal(database.wasWrittenHere, before === COMMITS);
+    await store.becomeFollower({ live: false });
+    assert.equal(database.distrust, undefined);
+    assert.deepEqual(database.position, { epoch: 1, txid: COMMITS + 1, checksum: content(killed) });
+    await store.close({ clean: false });
+  }
+});
+
+row("R20", "a hot journal on a node that follows now is rolled back, and goes aside", async () => {
+  const root = fs.mkdtempSync(join(folder, "node-"));
+  const first = openStore(root, { name: "a" });
+  await first.store.becomePrimary(1, { live: false });
+  const db = new Database(join(root, "files", DATABASE));
+  db.exec("PRAGMA page_size = 1024; CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB); INSERT INTO t(body) SELECT randomblob(700) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) SELECT i FROM n)");
+  first.store.afterCreate(DATABASE);
+  first.store.afterLastClose(DATABASE);
+  await first.store.primaryOf(DATABASE).diff("a database that appeared");
+  const { position } = first.store.databases.get(DATABASE)!.database;
+  // Many segments: the cache is small, and each spill syncs the journal.
+  db.exec("PRAGMA cache_size = 1; BEGIN; UPDATE t SET body = zeroblob(700); INSERT INTO t(body) SELECT body FROM t");
+  const hot = fs.mkdtempSync(join(folder, "node-"));
+  fs.cpSync(root, hot, { recursive: true });
+  db.exec("ROLLBACK");
+  db.close();
+  await first.store.close({ clean: false });
+  assert.notEqual(checksumOf(fs.readFileSync(join(hot, "files", DATABASE))), position.checksum, "the transaction has spilled into the file");
+  const { store } = openStore(hot, { name: "a" });
+  await store.becomeFollower({ live: false });
+  assert.deepEqual(store.databases.get(DATABASE)!.database.position, position);
+  assert.equal(checksumOf(fs.readFileSync(join(hot, "files", DATABASE))), position.checksum);
+  assert.equal(fs.existsSync(join(hot, "files", `${DATABASE}-journal`)), false);
+  assert.equal(asideOf(hot).filter((name) => name.endsWith("-journal")).length, 1);
+  await store.close({ clean: false });
+});
+
 test("every row of the table in ARCHITECTURE.md has its test, and every test its row", () => {
   const text = fs.readFileSync(fileURLToPath(new URL("../../ARCHITECTURE.md", import.meta.url)), "utf8");
   const section = text.split(/^## /m).find((part) => part.startsWith("Start-up recovery\n"));
