@@ -26,6 +26,7 @@ interface Arguments {
   readonly json: boolean;
   /** `--to NODE`. */
   readonly to: string | undefined;
+  readonly seen: boolean;
   readonly files: readonly string[];
 }
 
@@ -95,6 +96,19 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       return EXIT.failed;
     },
   },
+  diverged: {
+    usage: "diverged list [--seen] | show ID | export ID TARGET | drop ID   [-c FILE] [--json]",
+    summary: "What this node had committed and lost against another primary's history. --seen, show and export note that somebody has looked; then `status` is silent about it.\nexport writes the whole database as it was, or the LTX files where it was too large to be kept. list, show and export also work while the node does not run.",
+    options: { json: { type: "boolean" }, seen: { type: "boolean" } }, files: ["COMMAND", "ID?", "TARGET?"], needsName: false,
+    async run(args, output) {
+      const { parseDiverged, askDiverged, formatDiverged } = await import("./diverged-command.ts");
+      const command = parseDiverged(args.files, args.seen);
+      if (typeof command === "string") return usageError(output, command, "Usage: sluice diverged list | show ID | export ID TARGET | drop ID");
+      const answer = await askDiverged(await configOf(args.config), command);
+      output.out(args.json ? JSON.stringify(answer, undefined, 2) : formatDiverged(command, answer));
+      return EXIT.ok;
+    },
+  },
   "check-config": {
     usage: "check-config [FILE] [--json]", summary: "Lists everything that is wrong with the configuration; --json shows it with all defaults.",
     options: { json: { type: "boolean" } }, files: ["FILE?"], needsName: false,
@@ -158,14 +172,14 @@ function readArguments(command: Command, rest: readonly string[]): Arguments | s
     // The sentences of parseArgs go on with advice about "--" that only confuses here.
     return (error as Error).message.split(". ")[0]!.replace(/\.$/, "");
   }
-  const values = parsed.values as { config?: string; help?: boolean; name?: string; json?: boolean; to?: string };
+  const values = parsed.values as { config?: string; help?: boolean; name?: string; json?: boolean; to?: string; seen?: boolean };
   if (values.help === true) return "help";
   const required = command.files.filter((file) => !file.endsWith("?"));
   if (parsed.positionals.length < required.length) return `${required[parsed.positionals.length]!} is missing`;
   const extra = parsed.positionals[command.files.length];
   if (extra !== undefined) return `"${extra}" is one argument too many`;
   if (command.needsName && (values.name === undefined || values.name === "")) return "--name is missing: the name of the database in the mount";
-  return { config: values.config, name: values.name, json: values.json === true, to: values.to, files: parsed.positionals };
+  return { config: values.config, name: values.name, json: values.json === true, to: values.to, seen: values.seen === true, files: parsed.positionals };
 }
 
 async function configOf(file: string | undefined) {

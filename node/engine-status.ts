@@ -5,9 +5,10 @@
  */
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
-import type { AdminSource, CommandResult, DatabaseStatus, Metric, NodeStatus, StatusPosition } from "./admin/status.ts";
+import type { AdminSource, CommandResult, DivergedCommand, DatabaseStatus, Metric, NodeStatus, StatusPosition } from "./admin/status.ts";
 import { processMetrics, proxyMetrics, proxyRates } from "./admin/metrics-text.ts";
 import type { Config } from "./core/config.ts";
+import { runDiverged } from "./diverged-command.ts";
 import type { ReplicationClient } from "./replication/client.ts";
 import type { ReplicationServer } from "./replication/server.ts";
 import { exportDatabase } from "./store/transfer.ts";
@@ -93,7 +94,7 @@ export class EngineStatus implements AdminSource {
         name: follower.node.name, nodeId: follower.nodeId, address: follower.peer, region: follower.node.region, connectedSince: new Date(follower.connectedSinceMs).toISOString(),
         positions: [...follower.positions].map(([name, position]) => ({ name, ...show(position) })),
       })),
-      local: store.localFiles(), damage: this.#damage(), aside: store.aside.count, ...(proxy === undefined ? {} : { proxy }),
+      local: store.localFiles(), damage: this.#damage(), aside: store.aside.count, diverged: store.diverged.totals(), ...(proxy === undefined ? {} : { proxy }),
     };
   }
 
@@ -110,6 +111,7 @@ export class EngineStatus implements AdminSource {
     const gauge = (name: string, help: string, samples: Metric["samples"]): Metric => ({ name, help, type: "gauge", samples });
     const counter = (name: string, help: string, samples: Metric["samples"]): Metric => ({ name, help, type: "counter", samples });
     const { found, healed } = this.#damage();
+    const diverged = store.diverged.totals();
     return [
       gauge("sluice_primary", "1 on the primary", [{ value: this.#parts.roleState() === "primary" ? 1 : 0 }]),
       gauge("sluice_ready", "1 when applications can be sent here", [{ value: this.ready().ready ? 1 : 0 }]),
@@ -128,6 +130,10 @@ export class EngineStatus implements AdminSource {
       counter("sluice_damaged_pages_total", "Pages found changed past SQLite's locks", [{ value: found }]),
       counter("sluice_healed_pages_total", "Damaged pages put right from the primary", [{ value: healed }]),
       counter("sluice_fuse_requests_total", "Requests of the kernel, by operation", Object.entries(this.#parts.requestCounts()).map(([operation, value]) => ({ labels: { operation }, value }))),
+      gauge("sluice_diverged_entries", "Diverged histories kept; what an operator has not looked at yet has seen=\"false\"", [
+        { labels: { seen: "false" }, value: diverged.unseen }, { labels: { seen: "true" }, value: diverged.entries - diverged.unseen },
+      ]),
+      gauge("sluice_diverged_transactions", "Transactions in them: committed here, and lost against another primary's history", [{ value: diverged.transactions }]),
       gauge("sluice_aside_files", "Files set aside", [{ value: store.aside.count }]),
       ...processMetrics("engine"),
       ...(this.#parts.proxyCounters() === undefined ? [] : proxyMetrics(this.#parts.proxyCounters())),
@@ -152,6 +158,10 @@ export class EngineStatus implements AdminSource {
     const database = await this.#parts.store.import(name, path);
     const { position, sums, pageSize } = database;
     return { database: name, txid: formatHex16(position.txid), checksum: formatHex16(position.checksum), pages: sums.pageCount, bytes: sums.pageCount * pageSize };
+  }
+
+  diverged(command: DivergedCommand): Promise<object> {
+    return runDiverged(this.#parts.store.diverged, command);
   }
 
   async export(name: string, target: string): Promise<CommandResult> {

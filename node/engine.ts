@@ -29,7 +29,9 @@ import { openLeaseStore } from "./lease/open.ts";
 import { ReplicationClient } from "./replication/client.ts";
 import { peerHandlers, storedPositions } from "./replication/peers.ts";
 import { ReplicationServer } from "./replication/server.ts";
+import { toWireHistory } from "./replication/wire-history.ts";
 import { Roles } from "./roles/roles.ts";
+import { highestEpochOnDisk } from "./store/sidecar.ts";
 import { Store } from "./store/store.ts";
 import { VERSION } from "./version.ts";
 import { SIDECAR_INTERVAL_MS } from "./core/limits.ts";
@@ -242,6 +244,7 @@ class Engine {
     return {
       version: PROTOCOL_VERSION, clusterId: this.#identity.clusterId, nodeId: this.#identity.nodeId, node: this.#self,
       positions: storedPositions(this.#store).map(([name, position]) => toWire(name, position)),
+      histories: storedPositions(this.#store).map(([name]) => toWireHistory(name, this.#store.databases.get(name)!.database.epochs)),
     };
   }
 
@@ -251,6 +254,7 @@ class Engine {
       adoptClusterId: (id) => this.#identity.adoptClusterId(id),
       onChange: () => this.#tell(),
       onTakeLease: () => void this.#roles.take(),
+      seenEpoch: () => this.#identity.seenEpoch, sawEpoch: (epoch) => this.#identity.sawEpoch(epoch),
       report: (level, message, error) => this.#log[level](error === undefined ? {} : { err: error }, message),
     });
   }
@@ -370,7 +374,7 @@ async function begin(init: Init): Promise<void> {
   process.on("unhandledRejection", die);
   try {
     const identity = new Identity(init.config.data);
-    engine = new Engine(init, log, identity, await openLeaseStore(init.config.lease, { epoch: () => identity.startEpoch() }));
+    engine = new Engine(init, log, identity, await openLeaseStore(init.config.lease, { epoch: () => identity.startEpoch(highestEpochOnDisk(join(init.config.data, "log"))) }));
     await engine.start();
   } catch (error) {
     die(error);

@@ -3,7 +3,7 @@
  *
  * Always holds: ids are 16 hex digits, made once and never changed. The epoch of a static primary goes up by one when the machine went down
  * without a clean stop (the boot id is another and no clean mark was left): then the newest transactions may be lost here but not elsewhere, and
- * the same TXID must not name two states.
+ * the same TXID must not name two states. It is also greater than any that this node has seen of others, so that its followers can tell them apart.
  */
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
@@ -53,23 +53,55 @@ export class Identity {
     if (this.#clusterId === "") this.adoptClusterId(randomBytes(8).toString("hex"));
   }
 
-  /** The epoch of a static primary, one higher after an unclean end of the machine. */
-  startEpoch(): number {
-    const path = join(this.#dataDir, "epoch");
-    let stored = { epoch: 0, boot: "", clean: true };
-    try {
-      stored = JSON.parse(fs.readFileSync(path, "utf8")) as typeof stored;
-    } catch {
-      // The first start.
-    }
+  /**
+   * The epoch of a static primary: one higher after an unclean end of the machine, and after anybody else was the primary. `inDatabases`: the newest
+   * epoch that the databases here have seen.
+   */
+  startEpoch(inDatabases: number): number {
+    const { epoch: own, boot: lastBoot, clean, seen } = this.#stored();
     const boot = this.boot.toString("hex");
-    const epoch = stored.epoch === 0 ? 1 : stored.clean || stored.boot === boot ? stored.epoch : stored.epoch + 1;
-    files.replace("identity:epoch", path, JSON.stringify({ epoch, boot, clean: false }));
+    const others = Math.max(seen, inDatabases);
+    const epoch = own === 0 && others === 0 ? 1 : others > own ? others + 1 : clean || lastBoot === boot ? own : own + 1;
+    this.#store({ epoch, boot, clean: false, seen: epoch });
     return epoch;
+  }
+
+  /** The newest epoch of any primary that this node has known; an older one is not followed. */
+  get seenEpoch(): number {
+    const { epoch, seen } = this.#stored();
+    return Math.max(epoch, seen);
+  }
+
+  /** Another node is the primary in this epoch. */
+  sawEpoch(epoch: number): void {
+    const stored = this.#stored();
+    if (epoch > Math.max(stored.seen, stored.epoch)) this.#store({ ...stored, seen: epoch });
   }
 
   /** Everything is on the disk: the next start goes on in the same epoch, whatever happens to the machine. */
   markClean(epoch: number): void {
-    files.replace("identity:epoch", join(this.#dataDir, "epoch"), JSON.stringify({ epoch, boot: this.boot.toString("hex"), clean: true }));
+    this.#store({ epoch, boot: this.boot.toString("hex"), clean: true, seen: epoch });
+  }
+
+  #stored(): StoredEpoch {
+    try {
+      return { ...NO_EPOCH, ...(JSON.parse(fs.readFileSync(join(this.#dataDir, "epoch"), "utf8")) as Partial<StoredEpoch>) };
+    } catch {
+      return NO_EPOCH; // The first start.
+    }
+  }
+
+  #store(epoch: StoredEpoch): void {
+    files.replace("identity:epoch", join(this.#dataDir, "epoch"), JSON.stringify(epoch));
   }
 }
+
+interface StoredEpoch {
+  /** The last in which this node was a static primary; 0 if it never was. */
+  readonly epoch: number;
+  readonly boot: string;
+  readonly clean: boolean;
+  readonly seen: number;
+}
+
+const NO_EPOCH: StoredEpoch = { epoch: 0, boot: "", clean: true, seen: 0 };

@@ -39,6 +39,7 @@ export function formatStatus(value: unknown): string {
     lines.push("", `Not replicated (${local.count}): ${local.names.slice(0, NAMES_SHOWN).join(", ")}${more}`);
   }
   if (status.damage !== undefined && status.damage.found > 0) lines.push("", `Damages found: ${status.damage.found}, healed: ${status.damage.healed}`);
+  if (status.diverged !== undefined && status.diverged.unseen > 0) lines.push("", `Lost in a failover and kept (${status.diverged.unseen} of ${status.diverged.entries} not looked at): see \`sluice diverged list\``);
   if (status.aside !== undefined && status.aside > 0) lines.push("", `Files kept aside: ${status.aside}`);
   return lines.join("\n");
 }

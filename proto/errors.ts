@@ -24,6 +24,7 @@ export const ERRORS = {
   CONFIG_INVALID: row("INVALID_ARGUMENT", 400, "EINVAL", "Cannot use configuration %s: %s", "Correct the key that is named and run `sluice check-config`."),
   CORRUPT_FILE: row("DATA_LOSS", 500, "EIO", 'Cannot use "%s": %s', "The file was kept aside. A follower fetches the data from the primary by itself; see `sluice status`."),
   DATABASE_NOT_FOUND: row("NOT_FOUND", 404, "ENOENT", 'Cannot find database "%s"', "`sluice status` lists the databases of this node."),
+  DIVERGED_NOT_FOUND: row("NOT_FOUND", 404, "ENOENT", 'Cannot find diverged history "%s"', "`sluice diverged list` shows what there is."),
   DRIVER_UNAVAILABLE: row("FAILED_PRECONDITION", 500, "ENOSYS", "Cannot mount with driver %s: %s", "Choose another `fuse.driver`, or provide what is missing."),
   FOREIGN_CLUSTER: row("FAILED_PRECONDITION", 409, "EPERM", "Cannot follow %s: it belongs to cluster %s, this node to cluster %s", "Point `lease.primary` at a node of this cluster, or give this node an empty data folder."),
   FOREIGN_VERSION: row("FAILED_PRECONDITION", 409, "EPROTO", "Cannot talk to %s: it speaks protocol version %s, this node %s", "Run the same release of Sluice on all nodes."),
@@ -38,6 +39,7 @@ export const ERRORS = {
   NOT_A_DATABASE: row("INVALID_ARGUMENT", 400, "EINVAL", 'Cannot import "%s": %s', "Give a SQLite database file that `PRAGMA integrity_check` accepts."),
   NOT_PRIMARY: row("FAILED_PRECONDITION", 503, "EROFS", 'Cannot write to "%s" here: this node follows %s', "Send writes to the primary; `.primary` in the mount names it."),
   POSITION_MISMATCH: row("ABORTED", 409, "EIO", 'Cannot apply %s to "%s": current position is %s', "The follower takes a snapshot by itself."),
+  STALE_EPOCH: row("FAILED_PRECONDITION", 409, "ESTALE", "Cannot follow %s: it is in epoch %s, and this node has seen epoch %s", "Another node became the primary later. Follow that one, or make a node that has the newest epoch the primary."),
   STORAGE_FULL: row("RESOURCE_EXHAUSTED", 507, "ENOSPC", "Cannot write %s: no space left on the device", "Free space below the data folder; the node goes on by itself."),
 } as const satisfies Record<string, ErrorRow>;
 

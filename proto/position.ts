@@ -40,7 +40,10 @@ export function parsePosition(text: string): Position | undefined {
   return { epoch, txid, checksum: BigInt(`0x${match[3]!}`) };
 }
 
-/** Whether a node at `have` has everything that `want` names: a later epoch counts as later, whatever its TXID. */
+/**
+ * Whether a node at `have` has everything that `want` names and that was not lost: a later epoch counts as later, whatever its TXID. A node is in an
+ * epoch only once it has all that came before its first transaction, so it has what survived of the older ones; the rest exists nowhere.
+ */
 export function hasReached(have: Position, want: { readonly epoch: number; readonly txid: Txid }): boolean {
   return have.epoch > want.epoch || (have.epoch === want.epoch && have.txid >= want.txid);
 }

@@ -1,5 +1,5 @@
 /**
- * HTTP for the operator: `/health`, `/ready`, `/status`, `/metrics`, and for the command line `/import` and `/export`.
+ * HTTP for the operator: `/health`, `/ready`, `/status`, `/metrics`, and for the command line `/import`, `/export` and `/diverged/…`.
  *
  * Always holds: it listens on the `admin` address and on a unix socket in the data folder. Commands that read or write files by path are
  * taken from the socket only, which nobody but the node's own user can open: the TCP port has no password. Answers are JSON, except metrics.
@@ -74,6 +74,13 @@ const ROUTES: readonly { readonly method: "GET" | "POST"; readonly path: string;
     method: "POST", path: "/export", socketOnly: true,
     handler: async (source, query) => ({ status: 200, body: { ok: true, ...(await source.export(query.get("name") ?? "", query.get("target") ?? "")) } }),
   },
+  { method: "POST", path: "/diverged/list", socketOnly: true, handler: async (source, query) => ({ status: 200, body: await source.diverged({ command: "list", seen: query.get("seen") === "true" }) }) },
+  { method: "POST", path: "/diverged/show", socketOnly: true, handler: async (source, query) => ({ status: 200, body: await source.diverged({ command: "show", id: query.get("id") ?? "" }) }) },
+  {
+    method: "POST", path: "/diverged/export", socketOnly: true,
+    handler: async (source, query) => ({ status: 200, body: await source.diverged({ command: "export", id: query.get("id") ?? "", target: query.get("target") ?? "" }) }),
+  },
+  { method: "POST", path: "/diverged/drop", socketOnly: true, handler: async (source, query) => ({ status: 200, body: await source.diverged({ command: "drop", id: query.get("id") ?? "" }) }) },
 ];
 
 /** Starts both listeners. Rejects with the system error of the one that fails; the other is closed then. */

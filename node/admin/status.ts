@@ -60,6 +60,8 @@ export interface NodeStatus {
   readonly damage: { readonly found: number; readonly healed: number };
   /** Files in `aside/`. */
   readonly aside: number;
+  /** What this node had committed and lost against another primary's history, kept in `diverged/`; `unseen`: entries that no operator has looked at. */
+  readonly diverged: { readonly entries: number; readonly transactions: number; readonly unseen: number };
   /** Requests a second over the last ten seconds, by the proxy's decision; absent without a proxy. */
   readonly proxy?: Readonly<Record<string, number>>;
 }
@@ -99,4 +101,12 @@ export interface AdminSource {
   import(name: string, source: string): Promise<CommandResult>;
   /** Writes a consistent copy of the database `name` to the absolute path `target`, which must not exist. */
   export(name: string, target: string): Promise<CommandResult>;
+  /** `sluice diverged`: what it answers is of the kind that the command line prints. */
+  diverged(command: DivergedCommand): Promise<object>;
 }
+
+export type DivergedCommand =
+  | { readonly command: "list"; readonly seen: boolean }
+  | { readonly command: "show" | "drop"; readonly id: string }
+  /** `target`: absolute path, which must not exist. */
+  | { readonly command: "export"; readonly id: string; readonly target: string };

@@ -101,6 +101,10 @@ export const files = {
     guarded(label, path, () => fs.rmSync(path, { force: true }));
     recorder?.({ op: "unlink", label, path });
   },
+  /** An empty folder; the recorder is not told, because an empty folder means nothing. */
+  rmdir(label: Label, path: string): void {
+    guarded(label, path, () => fs.rmdirSync(path));
+  },
   rename(label: Label, from: string, to: string): void {
     guarded(label, from, () => fs.renameSync(from, to));
     recorder?.({ op: "rename", label, from, to });

@@ -13,6 +13,9 @@ import { files } from "../io/files.ts";
 import { SnapshotTarget } from "../store/snapshot-target.ts";
 import type { Store } from "../store/store.ts";
 import type { Follower } from "../store/follower.ts";
+import { commonAncestor, isStalePrimary, type EpochHistory } from "../store/epoch-history.ts";
+import { pageNumbers, rewind } from "./rewind.ts";
+import { historiesOf, historyOf, toWireHistory } from "./wire-history.ts";
 import { AppError, isAppError } from "../../proto/errors.ts";
 import { CHANNEL_OPTIONS, PROTOCOL_VERSION, ReplicationService, fromWire, toWire, type WirePosition } from "../../proto/grpc.ts";
 import { ZERO_POSITION, hasReached, samePosition, type Position } from "../../proto/position.ts";
@@ -23,7 +26,7 @@ import type { NodeRef, NodeRef__Output } from "../../proto/gen/sluice/v1/NodeRef
 import type { Positions__Output } from "../../proto/gen/sluice/v1/Positions.ts";
 import type { PositionsRequest } from "../../proto/gen/sluice/v1/PositionsRequest.ts";
 import type { SnapshotChunk__Output } from "../../proto/gen/sluice/v1/SnapshotChunk.ts";
-import type { SnapshotPages__Output } from "../../proto/gen/sluice/v1/SnapshotPages.ts";
+import type { NeedSnapshot__Output } from "../../proto/gen/sluice/v1/NeedSnapshot.ts";
 import type { Transactions__Output } from "../../proto/gen/sluice/v1/Transactions.ts";
 import type { Welcome__Output } from "../../proto/gen/sluice/v1/Welcome.ts";
 
@@ -36,6 +39,9 @@ export interface ClientOptions {
   clusterId(): string;
   /** The first primary that this node meets makes it a member of its cluster. */
   adoptClusterId(id: string): void;
+  /** The newest epoch of any primary that this node has known, whatever its databases say. */
+  seenEpoch(): number;
+  sawEpoch(epoch: number): void;
   onChange(): void;
   /** The primary has given the lease up for this node. */
   onTakeLease(): void;
@@ -49,6 +55,8 @@ interface Incoming {
   spill: { fd: number; path: string; written: number } | undefined;
   /** A snapshot is under way: the stream is ignored. */
   snapshot: boolean;
+  /** The newest transaction that the primary says both have. */
+  ancestor: { readonly epoch: number; readonly txid: number } | undefined;
 }
 
 interface ReplicationStub extends grpc.Client {
@@ -68,6 +76,9 @@ export class ReplicationClient {
   readonly #client: ReplicationStub;
   readonly #incoming = new Map<string, Incoming>();
   readonly #primaryPositions = new Map<string, Position>();
+  /** Epoch histories as the primary told them. */
+  readonly #histories = new Map<string, EpochHistory>();
+  #primaryId = "";
   readonly #behindSince = new Map<string, number>();
   #stream: FollowStream | undefined;
   #queuedBytes = 0;
@@ -109,10 +120,11 @@ export class ReplicationClient {
   }
 
   hello(): Hello {
-    const positions = [...this.#options.store.databases.values()]
-      .filter(({ database }) => database.position.txid > 0 && database.distrust === undefined)
-      .map(({ database }) => toWire(database.name, database.position));
-    return { version: PROTOCOL_VERSION, clusterId: this.#options.clusterId(), nodeId: this.#options.nodeId, node: this.#options.self, positions };
+    const databases = [...this.#options.store.databases.values()].map(({ database }) => database).filter(({ position, distrust }) => position.txid > 0 && distrust === undefined);
+    return {
+      version: PROTOCOL_VERSION, clusterId: this.#options.clusterId(), nodeId: this.#options.nodeId, node: this.#options.self,
+      positions: databases.map((database) => toWire(database.name, database.position)), histories: databases.map((database) => toWireHistory(database.name, database.epochs)),
+    };
   }
 
   #connect(): void {
@@ -160,7 +172,7 @@ export class ReplicationClient {
     else if (message.transactions !== null && message.transactions !== undefined) this.#transactions(message.transactions);
     else if (message.needSnapshot !== null && message.needSnapshot !== undefined) {
       this.#options.report("info", `Snapshot of "${message.needSnapshot.database}": ${message.needSnapshot.reason}`);
-      this.#snapshot(message.needSnapshot.database);
+      this.#needSnapshot(message.needSnapshot);
     } else if (message.takeLease !== null && message.takeLease !== undefined) {
       this.#options.onTakeLease();
     } else if (message.heartbeat !== null && message.heartbeat !== undefined) {
@@ -173,13 +185,24 @@ export class ReplicationClient {
     const own = this.#options.clusterId();
     if (own === "") this.#options.adoptClusterId(welcome.clusterId);
     else if (own !== welcome.clusterId) throw new AppError("FOREIGN_CLUSTER", [welcome.node?.name ?? this.#options.address, welcome.clusterId, own]);
+    const { store } = this.#options;
+    const seen = Math.max(this.epoch, this.#options.seenEpoch(), store.highestEpoch());
+    if (isStalePrimary(welcome.epoch, seen)) throw new AppError("STALE_EPOCH", [welcome.node?.name ?? this.#options.address, welcome.epoch, seen]);
+    this.#options.sawEpoch(welcome.epoch);
     this.primary = welcome.node ?? undefined;
     this.epoch = welcome.epoch;
+    this.#primaryId = welcome.nodeId;
+    for (const [name, history] of historiesOf(welcome.histories)) this.#histories.set(name, history);
     this.connected = true;
     this.#attempt = 0;
     for (const wire of welcome.positions) this.#primaryAt(wire as WirePosition);
     this.#readyTargets ??= new Map(welcome.positions.map((wire) => [wire.database, fromWire(wire as WirePosition)]));
     this.#options.report("info", `Following ${this.primary?.name ?? this.#options.address} in epoch ${this.epoch}`);
+    const named = new Set(welcome.positions.map(({ database }) => database));
+    for (const [name, { database, follower }] of store.databases) {
+      // Begun in an older epoch, and never seen by whoever was elected since.
+      if (follower !== undefined && !named.has(name) && database.position.txid > 0 && !database.deleted && database.position.epoch < welcome.epoch) void this.#abandon(name, follower, 0);
+    }
     this.#checkReady();
     this.#options.onChange();
   }
@@ -191,7 +214,7 @@ export class ReplicationClient {
     const have = own?.database.position;
     // The same transaction and the same state in another epoch (the primary began one and has committed nothing since): nothing will be sent for it.
     if (own?.follower !== undefined && have !== undefined && have.txid > 0 && have.txid === position.txid && have.checksum === position.checksum && have.epoch < position.epoch) {
-      own.database.enterEpoch(position.epoch);
+      own.database.followEpoch(this.#histories.get(wire.database) ?? []);
       this.#ack(own.follower);
     }
     this.#noteLag(wire.database);
@@ -234,7 +257,7 @@ export class ReplicationClient {
 
   #of(name: string): Incoming {
     let incoming = this.#incoming.get(name);
-    if (incoming === undefined) this.#incoming.set(name, (incoming = { pieces: [], bytes: 0, spill: undefined, snapshot: false }));
+    if (incoming === undefined) this.#incoming.set(name, (incoming = { pieces: [], bytes: 0, spill: undefined, snapshot: false, ancestor: undefined }));
     return incoming;
   }
 
@@ -249,6 +272,7 @@ export class ReplicationClient {
 
   #transactions(piece: Transactions__Output): void {
     const incoming = this.#of(piece.database);
+    if (piece.history !== null && piece.history !== undefined) this.#histories.set(piece.database, historyOf(piece.history));
     if (incoming.snapshot) return;
     incoming.pieces.push(piece.data);
     incoming.bytes += piece.data.length;
@@ -296,10 +320,15 @@ export class ReplicationClient {
       if (this.#closed) return;
       const follower = await this.#options.store.followerOf(name);
       if (this.#of(name).snapshot || this.#closed) return;
-      await follower.apply(ltx, piece.epoch, piece.owner ?? undefined);
+      await follower.apply(ltx, piece.epoch, piece.owner ?? undefined, this.#histories.get(name));
       this.#ack(follower);
     } catch (error) {
       if (this.#of(name).snapshot || this.#closed) return;
+      if (isAppError(error, "STALE_EPOCH")) {
+        this.#options.report("error", error.message);
+        this.#stream?.cancel();
+        return;
+      }
       if (isAppError(error, "STORAGE_FULL")) {
         this.#options.report("warn", error.message);
         // Nothing was kept: the same transactions are asked for again, when there may be space.
@@ -316,8 +345,44 @@ export class ReplicationClient {
   }
 
   #subscribe(name: string): void {
-    const position = this.#options.store.databases.get(name)?.database.position ?? ZERO_POSITION;
-    this.#stream?.write({ subscribe: { after: toWire(name, position) } });
+    const database = this.#options.store.databases.get(name)?.database;
+    this.#stream?.write({ subscribe: { after: toWire(name, database?.position ?? ZERO_POSITION), history: toWireHistory(name, database?.epochs ?? []) } });
+  }
+
+  #needSnapshot({ database, history, ancestor }: NeedSnapshot__Output): void {
+    this.#histories.set(database, historyOf(history));
+    this.#of(database).ancestor = ancestor === null ? undefined : { epoch: ancestor.epoch, txid: ancestor.txid };
+    this.#snapshot(database);
+  }
+
+  /**
+   * The newest transaction that this node and the primary have, when this node has more: found from both histories, and what the primary says of
+   * it. Undefined when everything here is the primary's history too.
+   */
+  #divergedAfter(name: string, follower: Follower): { readonly epoch: number; readonly txid: number } | undefined {
+    const { position, epochs } = follower.database;
+    const history = this.#histories.get(name);
+    if (position.txid === 0 || history === undefined || history.length === 0) return undefined;
+    const found = commonAncestor({ history: epochs, txid: position.txid }, { history, txid: Number.MAX_SAFE_INTEGER });
+    const said = this.#of(name).ancestor;
+    const ancestor = said !== undefined && said.txid < found.txid ? said : found;
+    return ancestor.txid < position.txid ? ancestor : undefined;
+  }
+
+  #keepDiverged(follower: Follower, ancestor: { readonly epoch: number; readonly txid: number }, reason: string): ReturnType<Store["keepDiverged"]> {
+    return this.#options.store.keepDiverged(follower, { ancestor, reason, primary: { name: this.primary?.name ?? this.#options.address, id: this.#primaryId, epoch: this.epoch } });
+  }
+
+  /** A database that the primary does not have: kept, then it leaves this node. Tried again until there is space for it. */
+  async #abandon(name: string, follower: Follower, attempt: number): Promise<void> {
+    try {
+      await this.#keepDiverged(follower, { epoch: 0, txid: 0 }, "the database was made here in an older epoch and never reached the primary");
+      if (this.#options.store.databases.get(name)?.follower === follower && !this.#closed) await this.#options.store.forget(name);
+    } catch (error) {
+      this.#options.report("warn", `"${name}" cannot be kept in diverged/ and stays: ${(error as Error).message}`);
+      setTimeout(() => void (this.#closed || this.#abandon(name, follower, attempt + 1)), BACKOFF_MS[Math.min(attempt, BACKOFF_MS.length - 1)]).unref();
+    }
+    this.#options.onChange();
   }
 
   #snapshot(name: string): void {
@@ -330,6 +395,7 @@ export class ReplicationClient {
       try {
         await this.#takeSnapshot(name);
         incoming.snapshot = false;
+        incoming.ancestor = undefined;
         this.#subscribe(name);
         this.#checkReady();
         this.#options.onChange();
@@ -349,6 +415,13 @@ export class ReplicationClient {
 
   async #takeSnapshot(name: string): Promise<void> {
     const follower = await this.#options.store.followerOf(name);
+    const ancestor = this.#divergedAfter(name, follower);
+    const history = this.#histories.get(name) ?? [];
+    if (ancestor !== undefined) {
+      const pages = await this.#keepDiverged(follower, ancestor, `the history of the primary parts from this node's after transaction ${ancestor.txid}`);
+      const came = pages === undefined ? undefined : await rewind({ follower, ancestor, pages, history, ask: (request) => this.#client.snapshot({ hello: this.hello(), ...request }) });
+      if (came !== undefined) return this.#options.report("info", `"${name}" went back to transaction ${ancestor.txid} and took over the primary's state: ${came} pages`);
+    }
     const folder = follower.database.paths.log;
     const interrupted = SnapshotTarget.interrupted(folder);
     const call = this.#client.snapshot({
@@ -375,7 +448,7 @@ export class ReplicationClient {
           const whole: SnapshotTarget = target;
           target = undefined;
           const finished = await whole.finish(fromWire(chunk.end.end as WirePosition));
-          await follower.installSnapshot(finished);
+          await follower.installSnapshot({ ...finished, history, keepLogTo: ancestor?.txid ?? -1 });
           this.#options.report("info", `Snapshot of "${name}" installed: ${finished.sums.pageCount} pages`);
           return;
         }
@@ -454,9 +527,4 @@ export class ReplicationClient {
     this.#stream?.cancel();
     this.#client.close();
   }
-}
-
-/** The numbers of the pages in a message: listed, or consecutive from the first. */
-function pageNumbers(pages: SnapshotPages__Output, pageSize: number): readonly number[] {
-  return pages.numbers.length > 0 ? pages.numbers : Array.from({ length: pages.data.length / pageSize }, (_, index) => pages.firstPage + index);
 }

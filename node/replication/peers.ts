@@ -6,6 +6,7 @@
  */
 import * as grpc from "@grpc/grpc-js";
 import type { Standing } from "../core/standing.ts";
+import { epochAt } from "../store/epoch-history.ts";
 import type { Store } from "../store/store.ts";
 import type { Member } from "../lease/lease.ts";
 import { AppError } from "../../proto/errors.ts";
@@ -19,7 +20,8 @@ import type { NodeStanding, NodeStanding__Output } from "../../proto/gen/sluice/
 import type { StandingRequest__Output } from "../../proto/gen/sluice/v1/StandingRequest.ts";
 import type { Transactions, Transactions__Output } from "../../proto/gen/sluice/v1/Transactions.ts";
 import { checkHello, forEachPiece, statusOf, type ServerIdentity } from "./server.ts";
-import { epochAt, planStream } from "./stream-plan.ts";
+import { planStream } from "./stream-plan.ts";
+import { historiesOf, historyOf, toWireHistory } from "./wire-history.ts";
 
 export interface PeerFacts extends ServerIdentity {
   readonly candidate: boolean;
@@ -67,7 +69,7 @@ async function sendAfter(call: grpc.ServerWritableStream<FetchRequest__Output, T
   const { log } = database;
   const next = log.entryAt(after.txid + 1);
   const plan = planStream({
-    follower: after, primary: database.position, epochs: database.epochs, logCovers: log.coversFrom(after.txid + 1),
+    follower: after, followerHistory: historiesOf(call.request.hello?.histories ?? []).get(database.name) ?? [], primary: database.position, history: database.epochs, logCovers: log.coversFrom(after.txid + 1),
     nextPreApply: next !== undefined && next.min === after.txid + 1 ? log.header(next).preApplyChecksum : undefined,
   });
   if (plan.kind === "snapshot") throw new AppError("LOG_GONE", [database.name, after.txid + 1, `${log.entries[0]?.min ?? 0} (${plan.reason})`]);
@@ -77,8 +79,9 @@ async function sendAfter(call: grpc.ServerWritableStream<FetchRequest__Output, T
       const entry = log.entryAt(txid);
       if (entry === undefined) throw new AppError("LOG_GONE", [database.name, txid, log.entries[0]?.min ?? 0]);
       const epoch = epochAt(database.epochs, entry.max) ?? database.position.epoch;
+      const history = toWireHistory(database.name, database.epochs);
       await forEachPiece(database, entry, async (data, last) => {
-        if (!call.write({ database: database.name, epoch, minTxid: entry.min, maxTxid: entry.max, data, last })) await new Promise((resolve) => call.once("drain", resolve));
+        if (!call.write({ database: database.name, epoch, minTxid: entry.min, maxTxid: entry.max, data, last, history })) await new Promise((resolve) => call.once("drain", resolve));
       });
       txid = entry.max + 1;
     }
@@ -160,7 +163,7 @@ export class Peers {
         pieces.push(piece.data);
         if (!piece.last) continue;
         const follower = await store.followerOf(name);
-        await follower.apply(pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces), piece.epoch, piece.owner ?? undefined);
+        await follower.apply(pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces), piece.epoch, piece.owner ?? undefined, historyOf(piece.history));
         pieces = [];
       }
     } finally {

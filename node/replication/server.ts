@@ -10,6 +10,7 @@ import fs from "node:fs";
 import { once } from "node:events";
 import { STREAM_PIECE_BYTES } from "../core/limits.ts";
 import type { Database } from "../store/database.ts";
+import { epochAt, type EpochHistory } from "../store/epoch-history.ts";
 import { SnapshotSource } from "../store/snapshot-source.ts";
 import { ownershipOf } from "../store/ownership.ts";
 import type { Store } from "../store/store.ts";
@@ -26,7 +27,8 @@ import type { PositionsRequest__Output } from "../../proto/gen/sluice/v1/Positio
 import type { SnapshotChunk } from "../../proto/gen/sluice/v1/SnapshotChunk.ts";
 import type { SnapshotRequest__Output } from "../../proto/gen/sluice/v1/SnapshotRequest.ts";
 import { encodeSnapshotPages } from "../../proto/snapshot-pages.ts";
-import { epochAt, planStream } from "./stream-plan.ts";
+import { historiesOf, historyOf, toWireHistory } from "./wire-history.ts";
+import { planStream } from "./stream-plan.ts";
 
 export interface ServerIdentity {
   readonly self: NodeRef;
@@ -231,6 +233,10 @@ class Session {
   readonly #awaited = new Set<string>();
   readonly #acked = new Map<string, Position>();
   readonly #onAck = new Set<() => void>();
+  /** What leads to the follower's positions. */
+  readonly #histories = new Map<string, EpochHistory>();
+  /** The history of each database as the follower was told it last. */
+  readonly #told = new Map<string, EpochHistory>();
   /** Databases with something to send. */
   readonly #dirty = new Set<string>();
   readonly #beat = new Set<string>();
@@ -283,6 +289,7 @@ class Session {
       const { after } = message.subscribe;
       this.#awaited.delete(after.database);
       this.#acked.set(after.database, fromWire(after as WirePosition));
+      this.#histories.set(after.database, historyOf(message.subscribe.history));
       const database = this.#store.databases.get(after.database)?.database;
       if (database !== undefined) this.#plan(database, fromWire(after as WirePosition));
       this.#pump();
@@ -298,8 +305,10 @@ class Session {
       welcome: {
         version: PROTOCOL_VERSION, clusterId: this.#identity.clusterId(), nodeId: this.#identity.nodeId, node: this.#identity.self, epoch: this.#identity.epoch(),
         positions: databases.map((database) => toWire(database.name, database.position)),
+        histories: databases.map((database) => toWireHistory(database.name, this.#tell(database)!)),
       },
     });
+    for (const [name, history] of historiesOf(hello.histories)) this.#histories.set(name, history);
     const have = new Map(hello.positions.map((wire) => [wire.database, fromWire(wire as WirePosition)]));
     for (const database of databases) {
       const position = have.get(database.name);
@@ -313,21 +322,30 @@ class Session {
     const { log } = database;
     const next = log.entryAt(follower.txid + 1);
     const plan = planStream({
-      follower, primary: database.position, epochs: database.epochs, logCovers: log.coversFrom(follower.txid + 1),
+      follower, followerHistory: this.#histories.get(database.name) ?? [], primary: database.position, history: database.epochs, logCovers: log.coversFrom(follower.txid + 1),
       nextPreApply: next !== undefined && next.min === follower.txid + 1 ? log.header(next).preApplyChecksum : undefined,
     });
     if (plan.kind === "snapshot") {
-      this.#askForSnapshot(database.name, plan.reason);
+      this.#askForSnapshot(database.name, plan.reason, plan.ancestor);
     } else {
       this.#cursors.set(database.name, plan.kind === "stream" ? plan.from : follower.txid + 1);
       this.#dirty.add(database.name);
     }
   }
 
-  #askForSnapshot(name: string, reason: string): void {
+  #askForSnapshot(name: string, reason: string, ancestor?: { readonly epoch: number; readonly txid: number }): void {
     this.#cursors.delete(name);
     this.#awaited.add(name);
-    this.#send({ needSnapshot: { database: name, reason } });
+    const history = this.#store.databases.get(name)?.database.epochs ?? [];
+    this.#send({ needSnapshot: { database: name, reason, history: toWireHistory(name, history), ancestor: ancestor === undefined ? null : toWire(name, { ...ancestor, checksum: 0n }) } });
+  }
+
+  /** The history of a database, if the follower does not have it as it is now. Cheap: histories are never changed in place. */
+  #tell(database: Database): EpochHistory | undefined {
+    const { epochs } = database;
+    if (this.#told.get(database.name) === epochs) return undefined;
+    this.#told.set(database.name, epochs);
+    return epochs;
   }
 
   announceHandoff(): void {
@@ -385,11 +403,13 @@ class Session {
         const epoch = epochAt(database.epochs, entry.max) ?? database.position.epoch;
         // Cheap, and the follower needs it whenever the database begins for it: also after a deletion in the middle of the log.
         const owner = ownershipOf(database.paths.database) ?? null;
+        const told = this.#tell(database);
+        const history = told === undefined ? null : toWireHistory(name, told);
         if (entry.size <= STREAM_PIECE_BYTES) {
-          if (!this.#send({ transactions: { database: name, epoch, minTxid: entry.min, maxTxid: entry.max, data: database.log.read(entry), last: true, owner } })) await this.#drained();
+          if (!this.#send({ transactions: { database: name, epoch, minTxid: entry.min, maxTxid: entry.max, data: database.log.read(entry), last: true, owner, history } })) await this.#drained();
         } else {
           await forEachPiece(database, entry, async (data, last) => {
-            if (!this.#send({ transactions: { database: name, epoch, minTxid: entry.min, maxTxid: entry.max, data, last, owner } })) await this.#drained();
+            if (!this.#send({ transactions: { database: name, epoch, minTxid: entry.min, maxTxid: entry.max, data, last, owner, history } })) await this.#drained();
           });
         }
       }

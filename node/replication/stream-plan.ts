@@ -1,24 +1,28 @@
 /**
  * How a follower's database is brought to the primary's position: the decision, without any I/O.
  *
- * | follower has                       | log holds the next transaction | then                      |
- * |------------------------------------|--------------------------------|---------------------------|
- * | the same position                  | -                              | nothing                   |
- * | the same TXID, another checksum    | -                              | snapshot (diverged)       |
- * | a later TXID, or an unknown epoch  | -                              | snapshot (diverged)       |
- * | an earlier TXID                    | no                             | snapshot (log gone)       |
- * | an earlier TXID                    | yes, but from another state    | snapshot (diverged)       |
- * | an earlier TXID                    | yes                            | stream                    |
+ * | follower has                                   | log holds the next transaction | then                       |
+ * |------------------------------------------------|--------------------------------|----------------------------|
+ * | transactions after the common ancestor         | -                              | snapshot, ancestor named   |
+ * | the same position                              | -                              | nothing                    |
+ * | the same TXID, another checksum                | -                              | snapshot                   |
+ * | an earlier TXID of this history, in any epoch  | no                             | snapshot (log gone)        |
+ * | an earlier TXID of this history                | yes, but from another state    | snapshot                   |
+ * | an earlier TXID of this history                | yes                            | stream                     |
  */
 import type { Position } from "../../proto/position.ts";
+import { commonAncestor, type EpochHistory } from "../store/epoch-history.ts";
 
-export type StreamPlan = { readonly kind: "nothing" } | { readonly kind: "stream"; readonly from: number } | { readonly kind: "snapshot"; readonly reason: string };
+export type StreamPlan =
+  | { readonly kind: "nothing" }
+  | { readonly kind: "stream"; readonly from: number }
+  | { readonly kind: "snapshot"; readonly reason: string; readonly ancestor: { readonly epoch: number; readonly txid: number } };
 
 export interface PlanFacts {
   readonly follower: Position;
+  readonly followerHistory: EpochHistory;
   readonly primary: Position;
-  /** Where each epoch began, oldest first. */
-  readonly epochs: readonly { readonly epoch: number; readonly firstTxid: number }[];
+  readonly history: EpochHistory;
   /** Whether the log holds everything from follower.txid + 1 on. */
   readonly logCovers: boolean;
   /** Checksum before the next transaction, when an entry begins exactly there. */
@@ -27,19 +31,11 @@ export interface PlanFacts {
 
 export function planStream(facts: PlanFacts): StreamPlan {
   const { follower, primary } = facts;
-  if (follower.txid > primary.txid) return { kind: "snapshot", reason: "the follower has transactions that this history does not have" };
-  if (follower.txid === primary.txid) {
-    return follower.checksum === primary.checksum ? { kind: "nothing" } : { kind: "snapshot", reason: "the histories differ at the same TXID" };
-  }
-  if (follower.txid > 0 && follower.epoch !== epochAt(facts.epochs, follower.txid)) return { kind: "snapshot", reason: `epoch ${follower.epoch} did not write transaction ${follower.txid} of this history` };
-  if (!facts.logCovers) return { kind: "snapshot", reason: "the log does not reach back that far" };
-  if (follower.txid > 0 && facts.nextPreApply !== undefined && facts.nextPreApply !== follower.checksum) return { kind: "snapshot", reason: "the histories differ" };
+  const ancestor = commonAncestor({ history: facts.followerHistory, txid: follower.txid }, { history: facts.history, txid: primary.txid });
+  const snapshot = (reason: string): StreamPlan => ({ kind: "snapshot", reason, ancestor });
+  if (ancestor.txid < follower.txid) return snapshot(`the follower has ${follower.txid - ancestor.txid} transactions that this history does not have`);
+  if (follower.txid === primary.txid) return follower.checksum === primary.checksum ? { kind: "nothing" } : snapshot("the states differ at the same TXID");
+  if (!facts.logCovers) return snapshot("the log does not reach back that far");
+  if (follower.txid > 0 && facts.nextPreApply !== undefined && facts.nextPreApply !== follower.checksum) return snapshot("the states differ");
   return { kind: "stream", from: follower.txid + 1 };
-}
-
-/** The epoch in which a transaction was committed. */
-export function epochAt(epochs: PlanFacts["epochs"], txid: number): number | undefined {
-  let found: number | undefined;
-  for (const { epoch, firstTxid } of epochs) if (firstTxid <= txid) found = epoch;
-  return found;
 }

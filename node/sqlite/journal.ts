@@ -63,11 +63,36 @@ export function originalPage(read: ReadAt, fileSize: number, pgno: number, heade
   return found;
 }
 
+/**
+ * Calls `restore` with the original of every page that a rollback must put back: records whose checksum is not right were not written whole,
+ * and SQLite ends there, because the database was not touched before the journal was synced.
+ */
+export function forEachSavedPage(read: ReadAt, fileSize: number, restore: (pgno: number, page: Buffer) => void): void {
+  const first = headerAt(read, 0, fileSize);
+  if (first === undefined) return;
+  const seen = new Set<number>();
+  const record = Buffer.alloc(first.pageSize + 4);
+  forEachRecord(read, fileSize, undefined, (pgno, offset, pageSize, nonce) => {
+    if (read(record, offset + 4) < record.length || record.readUInt32BE(pageSize) !== recordChecksum(nonce, record.subarray(0, pageSize))) return false;
+    // The first record is the oldest, as SQLite plays back each page once.
+    if (!seen.has(pgno)) restore(pgno, record.subarray(0, pageSize));
+    seen.add(pgno);
+    return true;
+  });
+}
+
+/** Every 200th byte from the end, added to the nonce: SQLite's pager_cksum(). */
+function recordChecksum(nonce: number, page: Buffer): number {
+  let sum = nonce;
+  for (let at = page.length - 200; at > 0; at -= 200) sum = (sum + page[at]!) >>> 0;
+  return sum;
+}
+
 const WINDOW_SIZE = 65536;
 
 /** Calls `visit` for each record until it says false. False when the journal could not be read to its end. */
 function forEachRecord(
-  read: ReadAt, fileSize: number, standIn: JournalHeader | undefined, visit: (pgno: number, offset: number, pageSize: number) => boolean,
+  read: ReadAt, fileSize: number, standIn: JournalHeader | undefined, visit: (pgno: number, offset: number, pageSize: number, nonce: number) => boolean,
 ): boolean {
   const first = headerAt(read, 0, fileSize) ?? standIn;
   if (first === undefined) return false;
@@ -95,7 +120,7 @@ function forEachRecord(
         const pgno = window.readUInt32BE(i * recordSize);
         if (pgno === 0 || pgno === lockPage) return true;
         // What lies behind the end of this transaction in a journal that is kept (PERSIST) may be anything.
-        if (pgno <= first.initialPages && !visit(pgno, at + i * recordSize, first.pageSize)) return true;
+        if (pgno <= first.initialPages && !visit(pgno, at + i * recordSize, first.pageSize, segment.nonce)) return true;
       }
       done += n;
     }

@@ -13,6 +13,7 @@ import { LtxEncoder } from "../ltx/encoder.ts";
 import type { LtxHeader } from "../ltx/header.ts";
 import { lockPgno } from "../sqlite/database-header.ts";
 import { ZERO_POSITION, type Position } from "../../proto/position.ts";
+import { beginEpoch, epochReached, historyUpTo, type EpochHistory } from "./epoch-history.ts";
 import type { DatabasePaths } from "./names.ts";
 import { PageSums } from "./page-sums.ts";
 import { Sidecar, loadState, saveState, type DatabaseState } from "./sidecar.ts";
@@ -65,6 +66,7 @@ export class Database {
   readonly #listeners = new Set<(database: Database) => void>();
   #position: Position = ZERO_POSITION;
   #state: DatabaseState | undefined;
+  #writing = false;
   pageSize = 0;
   /** File change counter (header offset 24) of the newest page 1 in the log; undefined until one was recorded by this process. */
   changeCounter: number | undefined;
@@ -89,13 +91,24 @@ export class Database {
     return this.#position;
   }
 
-  get epochs(): DatabaseState["epochs"] {
+  get epochs(): EpochHistory {
     return this.#state?.epochs ?? [];
   }
 
   /** Keeps a file that must not be used any more, with the reason. */
   setAside(path: string, reason: string): void {
     this.#context.setAside(path, reason);
+  }
+
+  /** This node was the one that writes when it last had this database: what is committed may lie in the files alone. */
+  get wasWrittenHere(): boolean {
+    return this.#state?.writing ?? false;
+  }
+
+  /** Everything that was committed here is in the log, and nobody writes here from now on. */
+  stopWriting(): void {
+    this.#writing = false;
+    if (this.#state?.writing === true) this.saveState({ pending: this.#state.pending });
   }
 
   /** Calls back after every change of the position. Returns the call that ends it. */
@@ -112,24 +125,26 @@ export class Database {
     this.log.open();
     const state = loadState(this.paths.log, (path, reason) => this.#context.setAside(path, reason));
     this.#state = state;
+    this.#writing = state?.writing ?? false;
     const header = this.#sidecar.load(this.sums);
     const newest = this.log.newest;
     const base = state === undefined ? ZERO_POSITION : { epoch: state.base.epoch, txid: state.base.txid, checksum: BigInt(`0x${state.base.checksum}`) };
-    const epoch = state?.epochs.at(-1)?.epoch ?? base.epoch;
+    const epochOf = (txid: number): number => epochReached(state?.epochs ?? [], txid) ?? base.epoch;
     this.pageSize = header?.pageSize ?? state?.pageSize ?? 0;
     this.deleted = state?.deleted ?? false;
-    if (newest === undefined && state === undefined) return;
+    // A first transaction announces its epoch before it is stored.
+    if (newest === undefined && (state === undefined || (base.txid === 0 && state.pending === null))) return;
     if (newest !== undefined && newest.max > base.txid) {
       const { header: ltx, trailer } = this.log.decode(newest);
-      this.#position = { epoch, txid: newest.max, checksum: trailer.postApplyChecksum };
+      this.#position = { epoch: epochOf(newest.max), txid: newest.max, checksum: trailer.postApplyChecksum };
       this.pageSize = ltx.pageSize;
       this.deleted = ltx.commit === 0;
     } else {
-      this.#position = { ...base, epoch };
+      this.#position = { ...base, epoch: epochOf(base.txid) };
     }
     // The log has lost its end (damaged, or never on the disk): the TXIDs that the page checksums have seen must not be given out again.
     if (header !== undefined && header.txid > this.#position.txid) {
-      this.#position = { epoch, txid: header.txid, checksum: header.checksum };
+      this.#position = { epoch: epochOf(header.txid), txid: header.txid, checksum: header.checksum };
       this.pageSize = header.pageSize;
       this.deleted = header.pageCount === 0;
     }
@@ -166,23 +181,45 @@ export class Database {
     return undefined;
   }
 
-  /** Notes that transactions from now on belong to `epoch`. Earlier ones keep theirs in the epoch history. */
+  /** Notes that transactions from now on belong to `epoch`, in which this node writes. Earlier ones keep theirs in the epoch history. */
   enterEpoch(epoch: number): void {
-    if (this.#position.txid === 0 || this.#position.epoch === epoch) {
+    const { txid } = this.#position;
+    this.#writing = true;
+    if (txid === 0 || this.#position.epoch === epoch) {
       this.#position = { ...this.#position, epoch };
+      if (this.#state?.writing === false) this.saveState({ pending: this.#state.pending });
       return;
     }
     this.#position = { ...this.#position, epoch };
-    this.saveState({ epochs: [...this.epochs, { epoch, firstTxid: this.#position.txid + 1, node: this.#context.nodeName }] });
+    this.saveState({ epochs: beginEpoch(historyUpTo(this.epochs, txid), { epoch, firstTxid: txid + 1, node: this.#context.nodeName }) });
     this.#announce();
   }
 
-  saveState(changes: { base?: Position; epochs?: DatabaseState["epochs"]; pending?: DatabaseState["pending"] } = {}): void {
+  /**
+   * Follower: takes over from the primary's history what leads up to `txid`. On the disk before the transactions themselves: an epoch that has
+   * been begun and holds nothing does no harm, a transaction under the wrong epoch would.
+   */
+  adoptHistory(history: EpochHistory, txid: number): void {
+    const next = historyUpTo(history, txid);
+    if (next.length === 0 || (next.length === this.epochs.length && next.at(-1)!.epoch === this.epochs.at(-1)?.epoch)) return;
+    this.saveState({ epochs: next });
+  }
+
+  /** Follower: the primary is where this node is, in an epoch that it has begun since; nothing will be sent for that. */
+  followEpoch(history: EpochHistory): void {
+    this.adoptHistory(history, this.#position.txid);
+    const epoch = epochReached(this.epochs, this.#position.txid) ?? this.#position.epoch;
+    if (epoch === this.#position.epoch) return;
+    this.#position = { ...this.#position, epoch };
+    this.#announce();
+  }
+
+  saveState(changes: { base?: Position; epochs?: EpochHistory; pending?: DatabaseState["pending"] } = {}): void {
     const base = changes.base ?? (this.#state === undefined ? this.#position : undefined);
     const epochs = changes.epochs ?? (this.epochs.length === 0 && this.#position.txid > 0 ? [{ epoch: this.#position.epoch, firstTxid: 1, node: this.#context.nodeName }] : this.epochs);
     this.#state = {
       base: base === undefined ? this.#state!.base : { epoch: base.epoch, txid: base.txid, checksum: base.checksum.toString(16) },
-      pageSize: this.pageSize, pageCount: this.sums.pageCount, epochs, deleted: this.deleted, pending: changes.pending ?? null,
+      pageSize: this.pageSize, pageCount: this.sums.pageCount, epochs, writing: this.#writing, deleted: this.deleted, pending: changes.pending ?? null,
     };
     saveState(this.paths.log, this.#state);
   }
@@ -256,6 +293,8 @@ export class Database {
       if (change.stillValid?.() === false) return "invalid";
       if (pgnos.length === 0 && pageCount === this.sums.pageCount && !resized) return "unchanged";
       encoder?.finish(checksum);
+      // Its epoch is known before it is: else a start after a crash would not know whose it is.
+      if (first) this.saveState({ epochs: [{ epoch: this.#position.epoch, firstTxid: 1, node: this.#context.nodeName }] });
       output?.commit();
     } finally {
       output?.abandon();
@@ -324,43 +363,57 @@ export class Database {
     this.#announce();
   }
 
-  /** Follower: a received transaction has been stored; its pages' checksums take effect with the position. */
-  adopt(position: Position, change: { pageSize: number; pageCount: number; pages: readonly (readonly [number, bigint])[] }): void {
+  /** Follower: a received transaction has been stored; its pages' checksums take effect with the position. `history` is the primary's, where known. */
+  adopt(position: Position, change: { pageSize: number; pageCount: number; pages: readonly (readonly [number, bigint])[] }, history: EpochHistory = []): void {
     if (this.pageSize !== 0 && this.pageSize !== change.pageSize) this.sums.clear();
     this.pageSize = change.pageSize;
     for (const [pgno, sum] of change.pages) this.sums.set(pgno, sum);
     this.sums.resize(change.pageCount);
     this.deleted = change.pageCount === 0;
     const first = this.#position.txid === 0;
-    const newEpoch = position.epoch !== this.#position.epoch && !first;
-    this.#position = position;
+    const known = historyUpTo(history, position.txid);
+    const epoch = known.at(-1)?.epoch ?? position.epoch;
+    const newEpoch = epoch !== this.#position.epoch && !first;
+    this.#position = { ...position, epoch };
     if (first) {
-      this.saveState();
+      this.saveState({ epochs: known.length > 0 ? known : [{ epoch, firstTxid: 1, node: "" }] });
       this.saveSidecar();
+    } else if (known.length > 0) {
+      this.adoptHistory(known, position.txid);
+    } else if (newEpoch) {
+      this.saveState({ epochs: beginEpoch(this.epochs, { epoch, firstTxid: position.txid, node: "" }) });
     }
-    if (newEpoch) this.saveState({ epochs: [...this.epochs, { epoch: position.epoch, firstTxid: position.txid, node: "" }] });
     this.#announce();
   }
 
-  /** Follower: a snapshot is about to take effect. If the node dies before it has, the content is read to find out which state it is in. */
-  beginInstall(position: Position, pageSize: number): void {
+  /**
+   * Follower: a snapshot is about to take effect. If the node dies before it has, the content is read to find out which state it is in.
+   * `keepLogTo`: the log up to there is history of the new state too, and what lies after it is kept elsewhere; -1: all of it goes aside.
+   */
+  beginInstall(position: Position, pageSize: number, history: EpochHistory = [], keepLogTo = -1): void {
     this.pendingInstall = position;
-    this.saveState({ pending: { epoch: position.epoch, txid: position.txid, checksum: position.checksum.toString(16), pageSize } });
+    const epochs = history.length > 0 ? historyUpTo(history, position.txid) : beginEpoch(this.epochs.filter(({ epoch }) => epoch < position.epoch), { epoch: position.epoch, firstTxid: position.txid, node: "" });
+    this.saveState({ pending: { epoch: position.epoch, txid: position.txid, checksum: position.checksum.toString(16), pageSize, epochs, keepLogTo } });
   }
 
   /** The snapshot that was being installed when the node died. */
   pendingInstall: Position | undefined;
 
-  /** Follower, after a snapshot: everything about the database is replaced at once. */
+  /** Follower, after `beginInstall`: everything about the database is replaced at once. */
   adoptSnapshot(position: Position, pageSize: number, sums: PageSums): void {
-    this.log.reset("replaced by a snapshot");
+    const pending = this.#state?.pending;
+    assert(pending !== null && pending !== undefined, "a snapshot takes effect that was not begun");
+    // In this order: until state.json says otherwise, a start reads the database and finds the state that is pending.
+    this.#sidecar.remove();
+    if (pending.keepLogTo >= 0) this.log.cutAfter(pending.keepLogTo);
+    else this.log.reset("replaced by a snapshot");
     this.pageSize = pageSize;
-    this.sums.replaceWith(sums);
+    if (sums !== this.sums) this.sums.replaceWith(sums);
     this.deleted = sums.pageCount === 0;
-    this.#position = position;
+    this.#position = { ...position, epoch: epochReached(pending.epochs, position.txid) ?? position.epoch };
     this.distrust = undefined;
     this.pendingInstall = undefined;
-    this.saveState({ base: position, epochs: [...this.epochs.filter(({ epoch }) => epoch < position.epoch), { epoch: position.epoch, firstTxid: position.txid, node: "" }] });
+    this.saveState({ base: this.#position, epochs: pending.epochs });
     this.saveSidecar();
     this.#announce();
   }

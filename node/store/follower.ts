@@ -15,6 +15,7 @@ import type { LtxHeader } from "../ltx/header.ts";
 import { AppError } from "../../proto/errors.ts";
 import { formatHex16, formatPosition, type Position } from "../../proto/position.ts";
 import type { Database } from "./database.ts";
+import { judgeTransaction, type EpochHistory } from "./epoch-history.ts";
 import type { PageSums } from "./page-sums.ts";
 import { locksOf } from "./locks.ts";
 import { giveOwnership, ownershipOf, type Ownership } from "./ownership.ts";
@@ -163,11 +164,11 @@ export class Follower {
   }
 
   /** Applies a whole LTX file that the primary sent, from memory or (a big one) from a file. `ownership` is for a database that begins with it. */
-  async apply(ltx: Buffer | { path: string; size: number }, epoch: number, ownership?: Ownership): Promise<void> {
-    await this.turn.run(() => this.#apply(ltx, epoch, ownership));
+  async apply(ltx: Buffer | { path: string; size: number }, epoch: number, ownership?: Ownership, history?: EpochHistory): Promise<void> {
+    await this.turn.run(() => this.#apply(ltx, epoch, ownership, history));
   }
 
-  async #apply(ltx: Buffer | { path: string; size: number }, epoch: number, ownership: Ownership | undefined): Promise<void> {
+  async #apply(ltx: Buffer | { path: string; size: number }, epoch: number, ownership: Ownership | undefined, history: EpochHistory | undefined): Promise<void> {
     const { database } = this;
     const position = database.position;
     let pages: PageSpool | undefined;
@@ -183,18 +184,22 @@ export class Follower {
         ? decodeLtx(ltx, onPage)
         : decodeLtxFile((buffer, offset) => files.read("apply:received", fd!, buffer, 0, buffer.length, offset), ltx.size, onPage);
       if (database.distrust !== undefined) throw this.#mismatch(header, database.distrust);
-      if (header.maxTxid <= position.txid && epoch === position.epoch) return; // Already here: sent again after a reconnection.
+      const verdict = judgeTransaction({ history: database.epochs, txid: position.txid, epoch: position.epoch }, { epoch, maxTxid: header.maxTxid }, history);
+      if (verdict === "known") return; // Sent again after a reconnection.
+      if (verdict === "stale") throw new AppError("STALE_EPOCH", [`the sender of transactions ${formatHex16(header.minTxid)} to ${formatHex16(header.maxTxid)} of "${database.name}"`, epoch, position.epoch]);
+      if (verdict === "diverged") throw this.#mismatch(header, "this node has others in their place");
       this.#checkFits(header, position);
       const checksum = this.#checksumAfter(header, sums);
       if (checksum !== trailer.postApplyChecksum) {
         throw this.#mismatch(header, `the result would have checksum ${formatHex16(checksum)} instead of ${formatHex16(trailer.postApplyChecksum)}`);
       }
+      if (history !== undefined) database.adoptHistory(history, header.maxTxid);
       this.#store(ltx, header);
       const next: Position = { epoch, txid: header.maxTxid, checksum };
       if (header.commit === 0) await this.#remove();
       else if (this.#replica === undefined) await this.#create(pages!, header, ownership);
       else await this.#append(pages, header);
-      database.adopt(next, { pageSize: header.pageSize, pageCount: header.commit, pages: sums });
+      database.adopt(next, { pageSize: header.pageSize, pageCount: header.commit, pages: sums }, history);
     } finally {
       pages?.close();
       if (fd !== undefined) fs.closeSync(fd);
@@ -313,13 +318,14 @@ export class Follower {
 
   /**
    * Replaces the content by a verified snapshot that lies in a file. Where the database is open, the pages that differ become one transaction,
-   * so that readers see the old state or the new one; else the file takes its place. The old history goes aside.
+   * so that readers see the old state or the new one; else the file takes its place. The old history goes aside, but for what is also the new
+   * one's (`keepLogTo`).
    */
-  async installSnapshot(snapshot: { path: string; sums: PageSums; pageSize: number; position: Position }): Promise<void> {
+  async installSnapshot(snapshot: { path: string; sums: PageSums; pageSize: number; position: Position; history?: EpochHistory; keepLogTo?: number }): Promise<void> {
     await this.turn.run(async () => {
       const { database } = this;
       const { sums, pageSize, position } = snapshot;
-      database.beginInstall(position, pageSize);
+      database.beginInstall(position, pageSize, snapshot.history, snapshot.keepLogTo);
       if (this.#replica === undefined) {
         if (sums.pageCount > 0) await this.#place(snapshot.path, pageSize);
       } else if (sums.pageCount === 0) {
@@ -327,20 +333,38 @@ export class Follower {
       } else {
         if (pageSize !== this.#replica.pageSize) await this.#resize(pageSize);
         const whole = database.distrust !== undefined || pageSize !== database.pageSize;
-        const numbers: number[] = [];
-        for (const pgno of database.allPages(sums.pageCount, pageSize)) if (whole || sums.get(pgno) !== database.sums.get(pgno)) numbers.push(pgno);
         const fd = files.open("snapshot:install", snapshot.path, "r");
         try {
-          await pausing(this.#replica.appendSteps({
-            count: numbers.length, pgno: (index) => numbers[index]!,
-            copy: (index, offset) => void files.read("snapshot:install", fd, ARENA, offset, pageSize, (numbers[index]! - 1) * pageSize),
-          }, sums.pageCount));
+          await this.#appendDiffering(sums, whole, (pgno, offset) => void files.read("snapshot:install", fd, ARENA, offset, pageSize, (pgno - 1) * pageSize));
         } finally {
           fs.closeSync(fd);
         }
       }
       database.adoptSnapshot(position, pageSize, sums);
     });
+  }
+
+  /** Goes to a verified state of the primary of which only the pages are at hand that differ from what is here: one transaction, as above. */
+  async installRewind(rewind: { position: Position; sums: PageSums; history: EpochHistory; keepLogTo: number; copy(pgno: number, offset: number): void }): Promise<void> {
+    await this.turn.run(async () => {
+      const { database } = this;
+      database.beginInstall(rewind.position, database.pageSize, rewind.history, rewind.keepLogTo);
+      await this.#appendDiffering(rewind.sums, false, rewind.copy);
+      database.adoptSnapshot(rewind.position, database.pageSize, rewind.sums);
+    });
+  }
+
+  /** Appends the pages that differ from what is here as one transaction. */
+  async #appendDiffering(sums: PageSums, whole: boolean, copy: (pgno: number, offset: number) => void): Promise<void> {
+    const { database } = this;
+    const numbers: number[] = [];
+    for (const pgno of database.allPages(sums.pageCount, this.#replica!.pageSize)) if (whole || sums.get(pgno) !== database.sums.get(pgno)) numbers.push(pgno);
+    await pausing(this.#replica!.appendSteps({ count: numbers.length, pgno: (index) => numbers[index]!, copy: (index, offset) => copy(numbers[index]!, offset) }, sums.pageCount));
+  }
+
+  /** The whole database leaves this node: the primary's history does not have it. */
+  async leave(): Promise<void> {
+    await this.turn.run(() => this.#remove());
   }
 
   /** The checksums of what readers see now, page by page. */
@@ -366,7 +390,8 @@ export class Follower {
       const sums = await this.scan();
       const match = [database.position, database.pendingInstall].find((position) => position !== undefined && position.checksum === sums.checksum);
       if (match === undefined) return false;
-      database.adoptScan(sums, this.#replica.pageSize, match);
+      if (match === database.pendingInstall) database.adoptSnapshot(match, this.#replica.pageSize, sums);
+      else database.adoptScan(sums, this.#replica.pageSize, match);
       return true;
     });
   }

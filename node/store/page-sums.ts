@@ -60,6 +60,15 @@ export class PageSums {
     for (let block = 0; block * BLOCK < this.pageCount; block++) this.#dirty.add(block);
   }
 
+  /** A table of its own with the same content. */
+  copy(): PageSums {
+    const copy = new PageSums();
+    copy.#sums = this.#sums.slice();
+    copy.#xor = this.#xor;
+    copy.pageCount = this.pageCount;
+    return copy;
+  }
+
   /** Blocks of BLOCK entries that changed since the last call, as bytes with their offset in the table. */
   *takeDirty(): Generator<{ offset: number; bytes: Uint8Array }> {
     const blocks = [...this.#dirty].sort((a, b) => a - b);

@@ -21,6 +21,7 @@ import fs from "node:fs";
 import { join } from "node:path";
 import { Crc64 } from "../core/checksums.ts";
 import { files } from "../io/files.ts";
+import type { EpochHistory } from "./epoch-history.ts";
 import type { PageSums } from "./page-sums.ts";
 
 const HEADER_SIZE = 64;
@@ -77,6 +78,12 @@ export class Sidecar {
     if (at.clean) files.fdatasyncNow("sidecar:sync", this.#fd);
   }
 
+  /** Removes the table: the TXID in it would be believed, and what comes now may have a smaller one. */
+  remove(): void {
+    this.close();
+    files.unlink("sidecar:remove", this.#path);
+  }
+
   close(): void {
     if (this.#fd !== undefined) fs.closeSync(this.#fd);
     this.#fd = undefined;
@@ -90,11 +97,17 @@ export interface DatabaseState {
   readonly pageSize: number;
   readonly pageCount: number;
   /** Kafka's leader-epoch cache: where each epoch began, oldest first. */
-  readonly epochs: readonly { readonly epoch: number; readonly firstTxid: number; readonly node: string }[];
+  readonly epochs: EpochHistory;
+  /** This node is, or was when it stopped, the one that writes: what its applications committed last may lie in the files alone. */
+  readonly writing: boolean;
   /** The database was deleted by the last transaction. */
   readonly deleted: boolean;
   /** A snapshot that was being installed; null in normal life. */
-  readonly pending: { readonly epoch: number; readonly txid: number; readonly checksum: string; readonly pageSize: number } | null;
+  readonly pending: {
+    readonly epoch: number; readonly txid: number; readonly checksum: string; readonly pageSize: number;
+    /** The primary's history, and up to where the log stays valid. */
+    readonly epochs: EpochHistory; readonly keepLogTo: number;
+  } | null;
 }
 
 /** What `state.json` says; undefined when there is none or it cannot be used: then it goes aside, and the log or the database must tell. */
@@ -116,10 +129,28 @@ function isState(value: unknown): value is DatabaseState {
   const state = value as Partial<DatabaseState>;
   const isPosition = (position: Partial<DatabaseState["base"]> | null | undefined): boolean =>
     Number.isSafeInteger(position?.epoch) && Number.isSafeInteger(position?.txid) && /^[0-9a-f]{1,16}$/.test(String(position?.checksum));
-  return isPosition(state.base) && Number.isSafeInteger(state.pageSize) && typeof state.deleted === "boolean" && (state.pending === null || isPosition(state.pending))
-    && Array.isArray(state.epochs) && state.epochs.every((entry) => Number.isSafeInteger(entry?.epoch) && Number.isSafeInteger(entry?.firstTxid));
+  return isPosition(state.base) && Number.isSafeInteger(state.pageSize) && typeof state.deleted === "boolean" && typeof state.writing === "boolean" && (state.pending === null || (isPosition(state.pending) && isHistory(state.pending?.epochs)))
+    && isHistory(state.epochs);
+}
+
+function isHistory(value: unknown): boolean {
+  return Array.isArray(value) && value.every((entry) => Number.isSafeInteger(entry?.epoch) && Number.isSafeInteger(entry?.firstTxid) && typeof entry?.node === "string");
 }
 
 export function saveState(logFolder: string, state: DatabaseState): void {
   files.replace("state:save", join(logFolder, "state.json"), JSON.stringify(state, undefined, 1));
+}
+
+/** The newest epoch that any database in a data folder has seen; 0 without databases. Read before anything is opened. */
+export function highestEpochOnDisk(logRoot: string): number {
+  let highest = 0;
+  for (const folder of fs.existsSync(logRoot) ? fs.readdirSync(logRoot) : []) {
+    try {
+      const state: unknown = JSON.parse(fs.readFileSync(join(logRoot, folder, "state.json"), "utf8"));
+      if (isState(state)) highest = Math.max(highest, state.base.epoch, state.pending?.epoch ?? 0, ...state.epochs.map(({ epoch }) => epoch));
+    } catch {
+      continue; // None, or damaged: open() deals with it.
+    }
+  }
+  return highest;
 }

@@ -21,6 +21,8 @@ import { Follower, type FollowerHost } from "./follower.ts";
 import { databasePaths, decodeLogName, type MountAccess } from "./names.ts";
 import { Primary } from "./primary.ts";
 import { beginFollower, beginPrimary, type SwitchParts } from "./switching.ts";
+import { Diverged } from "./diverged.ts";
+import { keepDiverged, type DivergedPages, type DivergenceFacts } from "./diverged-writer.ts";
 import { copyDatabase } from "./transfer.ts";
 
 export interface StoreOptions {
@@ -53,6 +55,7 @@ export interface StoredDatabase {
 
 export class Store implements MountHooks {
   readonly aside: Aside;
+  readonly diverged: Diverged;
   readonly #options: StoreOptions;
   readonly #context: StoreContext;
   readonly #databases = new Map<string, StoredDatabase>();
@@ -69,6 +72,7 @@ export class Store implements MountHooks {
   constructor(options: StoreOptions) {
     this.#options = options;
     this.aside = new Aside(join(options.dataDir, "aside"));
+    this.diverged = new Diverged(options.dataDir);
     this.#context = {
       nodeId: options.nodeId, nodeName: options.nodeName, boot: options.boot,
       setAside: (path, reason) => {
@@ -99,6 +103,7 @@ export class Store implements MountHooks {
 
   /** Reads what the node has on disk. Takes time per database, not per byte. */
   open(): void {
+    this.diverged.sweep();
     for (const name of fs.readdirSync(this.#options.dataDir)) if (/^import-\d+-\d+\.part$/.test(name)) files.unlink("import:unfinished", join(this.#options.dataDir, name));
     for (const folder of fs.readdirSync(join(this.#options.dataDir, "log"))) this.#load(decodeLogName(folder));
     for (const name of this.#filesBelow("")) {
@@ -209,6 +214,44 @@ export class Store implements MountHooks {
       if (database.pendingInstall !== undefined) return `"${database.name}": a snapshot is being installed`;
     }
     return undefined;
+  }
+
+  /**
+   * Keeps what only this node has of a database, before the primary's history takes its place. Rejects when it cannot, and nothing is changed.
+   * Resolves with what a rewind to the ancestor needs, where that is possible.
+   */
+  async keepDiverged(follower: Follower, facts: Omit<DivergenceFacts, "node" | "nowMs">): Promise<DivergedPages | undefined> {
+    const { name } = follower.database;
+    const unpin = this.pin(name, facts.ancestor.txid + 1);
+    try {
+      const node = { name: this.#options.nodeName, id: this.#options.nodeId.toString(16).padStart(16, "0") };
+      const { entry, made, pages } = await keepDiverged(this.diverged, follower, { ...facts, node, nowMs: Date.now() });
+      if (made) this.report(`"${name}" had ${entry.transactions} transactions (${entry.firstTxid} to ${entry.lastTxid} of epoch ${entry.epoch}) that ${facts.primary.name} does not have: they are kept as ${entry.id}, see \`sluice diverged\``, undefined);
+      return pages;
+    } finally {
+      unpin();
+    }
+  }
+
+  /** A database that the primary's history does not have at all, kept in `diverged/` by now, leaves this node. */
+  async forget(name: string): Promise<void> {
+    const entry = this.#databases.get(name);
+    if (entry === undefined) return;
+    await entry.follower?.leave();
+    entry.follower?.close();
+    entry.database.close(false);
+    const folder = entry.database.paths.log;
+    for (const file of fs.readdirSync(folder)) files.unlink("store:forget", join(folder, file));
+    files.rmdir("store:forget", folder);
+    this.#databases.delete(name);
+    this.#namesChanged();
+  }
+
+  /** The newest epoch that any database here has seen. */
+  highestEpoch(): number {
+    let highest = 0;
+    for (const { database } of this.#databases.values()) highest = Math.max(highest, database.position.epoch, database.epochs.at(-1)?.epoch ?? 0);
+    return highest;
   }
 
   /** The follower's side of a database that the primary has told of, made when it is not known yet. */

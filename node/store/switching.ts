@@ -9,6 +9,7 @@ import fs from "node:fs";
 import { files } from "../io/files.ts";
 import type { CaptureClock } from "./capture-clock.ts";
 import { Follower, type FollowerHost } from "./follower.ts";
+import { captureLast } from "./last-capture.ts";
 import { Primary } from "./primary.ts";
 import type { StoredDatabase } from "./store.ts";
 
@@ -70,6 +71,10 @@ function startCapture(entry: StoredDatabase, live: boolean, parts: SwitchParts, 
 export async function beginFollower(entry: StoredDatabase, live: boolean, parts: SwitchParts): Promise<Follower> {
   const { database, primary } = entry;
   if (entry.follower !== undefined) return entry.follower;
+  // An earlier engine of this node was the primary: what it had not captured is captured first.
+  const leftOver = primary === undefined && database.wasWrittenHere;
+  if (leftOver && live) await parts.host.fence(database.name, "write");
+  if (leftOver) await captureLast(database, live, (message, error) => parts.report(message, error));
   if (primary !== undefined) {
     await parts.host.fence(database.name, "write");
     await primary.flush();
@@ -77,11 +82,12 @@ export async function beginFollower(entry: StoredDatabase, live: boolean, parts:
     primary.close();
     entry.primary = undefined;
   }
+  database.stopWriting();
   const follower = new Follower(database, parts.host);
   entry.follower = follower;
   // A database that was never replicated from anywhere has no position: it is left alone until the primary sends one of its name.
   if (database.position.txid === 0 && database.pendingInstall === undefined) return follower;
-  if (primary === undefined) await follower.attach({ live });
+  if (primary === undefined && !(leftOver && live)) await follower.attach({ live });
   else await follower.attachDemoted();
   return follower;
 }

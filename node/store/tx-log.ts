@@ -26,7 +26,7 @@ export interface LogEntry {
 }
 
 /** What a process that died may have left unfinished in a log folder. A snapshot on its way in is no such thing: it is gone on with. */
-const UNFINISHED = /\.ltx\.(?:part|merge)$|\.new$|^(?:create\.part|apply\.spool|received\.part)$/;
+const UNFINISHED = /\.ltx\.(?:part|merge)$|\.new$|^(?:create\.part|apply\.spool|rewind\.spool|received\.part)$/;
 
 export class TxLog {
   readonly folder: string;
@@ -324,6 +324,19 @@ export class TxLog {
   supersede(min: number): void {
     while (this.#entries.length > 0 && this.#entries.at(-1)!.min >= min) this.#forget(this.#entries.pop()!);
     if ((this.#entries.at(-1)?.max ?? 0) >= min) while (this.#entries.length > 0) this.#forget(this.#entries.pop()!);
+  }
+
+  /**
+   * Drops what leads beyond a transaction: kept elsewhere by now, and not the history any more. An entry that reaches over it goes whole. Newest
+   * first, so that a crash leaves a shorter log without a hole.
+   */
+  cutAfter(txid: number): void {
+    while (this.#entries.length > 0 && this.#entries.at(-1)!.max > txid) {
+      const entry = this.#entries.pop()!;
+      // Else the next open would find the record again, because the segment stays for the records before it.
+      entry.place?.segment.cut(entry.place.at);
+      this.#forget(entry);
+    }
   }
 
   /** Drops everything, setting the files aside: after a snapshot the old history no longer leads to the present. */

@@ -4,6 +4,7 @@ import type { MessageTypeDefinition } from '@grpc/proto-loader';
 import type { ClusterClient as _sluice_v1_ClusterClient, ClusterDefinition as _sluice_v1_ClusterDefinition } from './sluice/v1/Cluster.ts';
 import type { DrainedReply as _sluice_v1_DrainedReply, DrainedReply__Output as _sluice_v1_DrainedReply__Output } from './sluice/v1/DrainedReply.ts';
 import type { DrainedRequest as _sluice_v1_DrainedRequest, DrainedRequest__Output as _sluice_v1_DrainedRequest__Output } from './sluice/v1/DrainedRequest.ts';
+import type { EpochStart as _sluice_v1_EpochStart, EpochStart__Output as _sluice_v1_EpochStart__Output } from './sluice/v1/EpochStart.ts';
 import type { FetchRequest as _sluice_v1_FetchRequest, FetchRequest__Output as _sluice_v1_FetchRequest__Output } from './sluice/v1/FetchRequest.ts';
 import type { FileOwner as _sluice_v1_FileOwner, FileOwner__Output as _sluice_v1_FileOwner__Output } from './sluice/v1/FileOwner.ts';
 import type { FollowDown as _sluice_v1_FollowDown, FollowDown__Output as _sluice_v1_FollowDown__Output } from './sluice/v1/FollowDown.ts';
@@ -12,6 +13,7 @@ import type { HandoffReply as _sluice_v1_HandoffReply, HandoffReply__Output as _
 import type { HandoffRequest as _sluice_v1_HandoffRequest, HandoffRequest__Output as _sluice_v1_HandoffRequest__Output } from './sluice/v1/HandoffRequest.ts';
 import type { Heartbeat as _sluice_v1_Heartbeat, Heartbeat__Output as _sluice_v1_Heartbeat__Output } from './sluice/v1/Heartbeat.ts';
 import type { Hello as _sluice_v1_Hello, Hello__Output as _sluice_v1_Hello__Output } from './sluice/v1/Hello.ts';
+import type { History as _sluice_v1_History, History__Output as _sluice_v1_History__Output } from './sluice/v1/History.ts';
 import type { NeedSnapshot as _sluice_v1_NeedSnapshot, NeedSnapshot__Output as _sluice_v1_NeedSnapshot__Output } from './sluice/v1/NeedSnapshot.ts';
 import type { NodeRef as _sluice_v1_NodeRef, NodeRef__Output as _sluice_v1_NodeRef__Output } from './sluice/v1/NodeRef.ts';
 import type { NodeStanding as _sluice_v1_NodeStanding, NodeStanding__Output as _sluice_v1_NodeStanding__Output } from './sluice/v1/NodeStanding.ts';
@@ -44,6 +46,7 @@ export interface ProtoGrpcType {
       Cluster: SubtypeConstructor<typeof grpc.Client, _sluice_v1_ClusterClient> & { service: _sluice_v1_ClusterDefinition }
       DrainedReply: MessageTypeDefinition<_sluice_v1_DrainedReply, _sluice_v1_DrainedReply__Output>
       DrainedRequest: MessageTypeDefinition<_sluice_v1_DrainedRequest, _sluice_v1_DrainedRequest__Output>
+      EpochStart: MessageTypeDefinition<_sluice_v1_EpochStart, _sluice_v1_EpochStart__Output>
       FetchRequest: MessageTypeDefinition<_sluice_v1_FetchRequest, _sluice_v1_FetchRequest__Output>
       FileOwner: MessageTypeDefinition<_sluice_v1_FileOwner, _sluice_v1_FileOwner__Output>
       FollowDown: MessageTypeDefinition<_sluice_v1_FollowDown, _sluice_v1_FollowDown__Output>
@@ -52,6 +55,7 @@ export interface ProtoGrpcType {
       HandoffRequest: MessageTypeDefinition<_sluice_v1_HandoffRequest, _sluice_v1_HandoffRequest__Output>
       Heartbeat: MessageTypeDefinition<_sluice_v1_Heartbeat, _sluice_v1_Heartbeat__Output>
       Hello: MessageTypeDefinition<_sluice_v1_Hello, _sluice_v1_Hello__Output>
+      History: MessageTypeDefinition<_sluice_v1_History, _sluice_v1_History__Output>
       NeedSnapshot: MessageTypeDefinition<_sluice_v1_NeedSnapshot, _sluice_v1_NeedSnapshot__Output>
       NodeRef: MessageTypeDefinition<_sluice_v1_NodeRef, _sluice_v1_NodeRef__Output>
       NodeStanding: MessageTypeDefinition<_sluice_v1_NodeStanding, _sluice_v1_NodeStanding__Output>

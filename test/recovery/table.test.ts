@@ -296,7 +296,7 @@ row("R15", "a snapshot that was being installed took effect, or did not, or is a
   const pending = (root: string, checksum: bigint): void => {
     const path = join(logOf(root), "state.json");
     const state = JSON.parse(fs.readFileSync(path, "utf8")) as Record<string, unknown>;
-    fs.writeFileSync(path, JSON.stringify({ ...state, pending: { epoch: 1, txid: 99, checksum: checksum.toString(16), pageSize: 1024 } }));
+    fs.writeFileSync(path, JSON.stringify({ ...state, pending: { epoch: 1, txid: 99, checksum: checksum.toString(16), pageSize: 1024, epochs: [{ epoch: 1, firstTxid: 1, node: "a" }], keepLogTo: -1 } }));
   };
   for (const [how, expected] of [["old", COMMITS], ["new", 99], ["neither", undefined]] as const) {
     const { store, entry } = await started("follower", killedFollower, (root) => {
@@ -311,6 +311,8 @@ row("R15", "a snapshot that was being installed took effect, or did not, or is a
     assert.match(entry.database.distrust ?? "", /snapshot was being installed/);
     assert.equal(await entry.follower!.resolveDistrust(), expected !== undefined, how);
     if (expected !== undefined) assert.equal(entry.database.position.txid, expected, how);
+    // The log of the old state must not speak at the next start.
+    if (how === "new") assert.equal(entry.database.log.newest, undefined);
     await store.close({ clean: false });
   }
 });
@@ -360,6 +362,53 @@ row("R18", "unfinished files of an earlier process are removed, a snapshot on it
   assert.deepEqual(left.filter((name) => names.includes(name)), []);
   assert.ok(left.includes("snapshot.part") && left.includes("snapshot.json"));
   assert.ok(!fs.existsSync(join(root, "import-1-2.part")));
+  await store.close({ clean: false });
+});
+
+row("R19", "a node that was the primary and follows now captures what its applications committed, once", async () => {
+  const root = fs.mkdtempSync(join(folder, "node-"));
+  fs.cpSync(killedPrimary, root, { recursive: true });
+  const db = new Database(join(root, "files", DATABASE));
+  db.exec("PRAGMA wal_autocheckpoint = 0; INSERT INTO t(body) VALUES (1)");
+  const killed = fs.mkdtempSync(join(folder, "node-"));
+  fs.cpSync(root, killed, { recursive: true });
+  db.close();
+  for (const before of [COMMITS, COMMITS + 1]) {
+    const { store } = openStore(killed, { name: "a" });
+    const { database } = store.databases.get(DATABASE)!;
+    assert.equal(database.position.txid, before);
+    assert.equal(database.wasWrittenHere, before === COMMITS);
+    await store.becomeFollower({ live: false });
+    assert.equal(database.distrust, undefined);
+    assert.deepEqual(database.position, { epoch: 1, txid: COMMITS + 1, checksum: content(killed) });
+    await store.close({ clean: false });
+  }
+});
+
+row("R20", "a hot journal on a node that follows now is rolled back, and goes aside", async () => {
+  const root = fs.mkdtempSync(join(folder, "node-"));
+  const first = openStore(root, { name: "a" });
+  await first.store.becomePrimary(1, { live: false });
+  const db = new Database(join(root, "files", DATABASE));
+  db.exec("PRAGMA page_size = 1024; CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB); INSERT INTO t(body) SELECT randomblob(700) FROM (WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) SELECT i FROM n)");
+  first.store.afterCreate(DATABASE);
+  first.store.afterLastClose(DATABASE);
+  await first.store.primaryOf(DATABASE).diff("a database that appeared");
+  const { position } = first.store.databases.get(DATABASE)!.database;
+  // Many segments: the cache is small, and each spill syncs the journal.
+  db.exec("PRAGMA cache_size = 1; BEGIN; UPDATE t SET body = zeroblob(700); INSERT INTO t(body) SELECT body FROM t");
+  const hot = fs.mkdtempSync(join(folder, "node-"));
+  fs.cpSync(root, hot, { recursive: true });
+  db.exec("ROLLBACK");
+  db.close();
+  await first.store.close({ clean: false });
+  assert.notEqual(checksumOf(fs.readFileSync(join(hot, "files", DATABASE))), position.checksum, "the transaction has spilled into the file");
+  const { store } = openStore(hot, { name: "a" });
+  await store.becomeFollower({ live: false });
+  assert.deepEqual(store.databases.get(DATABASE)!.database.position, position);
+  assert.equal(checksumOf(fs.readFileSync(join(hot, "files", DATABASE))), position.checksum);
+  assert.equal(fs.existsSync(join(hot, "files", `${DATABASE}-journal`)), false);
+  assert.equal(asideOf(hot).filter((name) => name.endsWith("-journal")).length, 1);
   await store.close({ clean: false });
 });
 

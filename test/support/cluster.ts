@@ -60,6 +60,12 @@ export class TestNode {
     ].join("\n"));
   }
 
+  /** Names another node as the primary, for the next start. */
+  follow(primary: TestNode): void {
+    const text = fs.readFileSync(this.config, "utf8");
+    fs.writeFileSync(this.config, text.replace(/primary: "127\.0\.0\.1:\d+"/, `primary: "127.0.0.1:${primary.ports.listen}"`));
+  }
+
   start(): void {
     const child = spawn(SLUICE, ["mount", "-c", this.config], { stdio: ["ignore", "pipe", "pipe"] });
     this.process = child;

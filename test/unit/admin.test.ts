@@ -19,6 +19,7 @@ export const STATUS: NodeStatus = {
   databases: [{ name: "app.db", epoch: 3, txid: "00000000000000ff", checksum: "8000000000000001", pageSize: 4096, pageCount: 512, lagTransactions: 4, lagMs: 20, logBytes: 2 ** 20, state: "ok" }],
   followers: [{ name: "c", nodeId: "00000000000000c0", address: "10.0.0.3:7001", region: "", connectedSince: "2026-01-01T00:00:00.000Z", positions: [{ name: "app.db", epoch: 3, txid: "00000000000000fe", checksum: "8000000000000002" }] }],
   local: { count: 12, names: Array.from({ length: 12 }, (_, index) => `f${index}`) }, damage: { found: 2, healed: 1 }, aside: 1,
+  diverged: { entries: 3, transactions: 20, unseen: 2 },
 };
 
 interface Server { readonly port: number; readonly socket: string; readonly errors: unknown[]; readonly source: Mutable }
@@ -45,6 +46,7 @@ async function start(t: TestContext): Promise<Server> {
     },
     upgrade: () => undefined,
     export: async (name) => ({ database: name, txid: "0000000000000002", checksum: "8000000000000000", pages: 2, bytes: 8192 }),
+    diverged: async (command) => ({ asked: command }),
   };
   const errors: unknown[] = [];
   const server = await startAdminServer({ address: "127.0.0.1:0", socket, source, onError: (error) => errors.push(error) });
@@ -148,7 +150,10 @@ Not replicated (12): f0, f1, f2, f3, f4, f5, f6, f7, f8, f9 and 2 more
 
 Damages found: 2, healed: 1
 
+Lost in a failover and kept (2 of 3 not looked at): see \`sluice diverged list\`
+
 Files kept aside: 1`);
+  assert.doesNotMatch(formatStatus({ ...STATUS, diverged: { entries: 3, transactions: 20, unseen: 0 } }), /failover/, "once somebody has looked");
   assert.match(formatStatus({}), /^-  -, epoch -, not ready/);
   assert.match(formatStatus({ ...STATUS, proxy: { local: 812.5, forward: 3 } }), /\n\nRequests a second: local 812\.5, forward 3\n/);
 });

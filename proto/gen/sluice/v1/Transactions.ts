@@ -1,6 +1,7 @@
 // Original file: proto/replication.proto
 
 import type { FileOwner as _sluice_v1_FileOwner, FileOwner__Output as _sluice_v1_FileOwner__Output } from '../../sluice/v1/FileOwner.ts';
+import type { History as _sluice_v1_History, History__Output as _sluice_v1_History__Output } from '../../sluice/v1/History.ts';
 import type { Long } from '@grpc/proto-loader';
 
 export interface Transactions {
@@ -11,6 +12,7 @@ export interface Transactions {
   'data'?: (Buffer | Uint8Array | string);
   'last'?: (boolean);
   'owner'?: (_sluice_v1_FileOwner | null);
+  'history'?: (_sluice_v1_History | null);
 }
 
 export interface Transactions__Output {
@@ -21,4 +23,5 @@ export interface Transactions__Output {
   'data': (Buffer);
   'last': (boolean);
   'owner': (_sluice_v1_FileOwner__Output | null);
+  'history': (_sluice_v1_History__Output | null);
 }

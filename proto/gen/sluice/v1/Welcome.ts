@@ -2,6 +2,7 @@
 
 import type { NodeRef as _sluice_v1_NodeRef, NodeRef__Output as _sluice_v1_NodeRef__Output } from '../../sluice/v1/NodeRef.ts';
 import type { Position as _sluice_v1_Position, Position__Output as _sluice_v1_Position__Output } from '../../sluice/v1/Position.ts';
+import type { History as _sluice_v1_History, History__Output as _sluice_v1_History__Output } from '../../sluice/v1/History.ts';
 import type { Long } from '@grpc/proto-loader';
 
 export interface Welcome {
@@ -11,6 +12,7 @@ export interface Welcome {
   'node'?: (_sluice_v1_NodeRef | null);
   'epoch'?: (number | string | Long);
   'positions'?: (_sluice_v1_Position)[];
+  'histories'?: (_sluice_v1_History)[];
 }
 
 export interface Welcome__Output {
@@ -20,4 +22,5 @@ export interface Welcome__Output {
   'node': (_sluice_v1_NodeRef__Output | null);
   'epoch': (number);
   'positions': (_sluice_v1_Position__Output)[];
+  'histories': (_sluice_v1_History__Output)[];
 }
