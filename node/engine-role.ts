@@ -155,6 +155,8 @@ export class EngineRole implements RoleHost {
     // From a cold start there is nothing to fetch into: whoever has more is found by the election, before.
     if (this.#began && store.role === "follower") await this.#fetchAhead(signal);
     if (signal.aborted) return;
+    // What was proposed under durability sync and is stored here may have been acknowledged.
+    if (store.role === "follower") for (const name of store.databases.keys()) await store.settle(name, store.storedPosition(name).refused);
     this.#parts.mount()?.setRole("primary");
     await store.becomePrimary(held.epoch, { live: this.#began || this.#resumed });
     this.#began = true;

@@ -39,6 +39,7 @@ export const ERRORS = {
   NOT_PRIMARY: row("FAILED_PRECONDITION", 503, "EROFS", 'Cannot write to "%s" here: this node follows %s', "Send writes to the primary; `.primary` in the mount names it."),
   POSITION_MISMATCH: row("ABORTED", 409, "EIO", 'Cannot apply %s to "%s": current position is %s', "The follower takes a snapshot by itself."),
   STORAGE_FULL: row("RESOURCE_EXHAUSTED", 507, "ENOSPC", "Cannot write %s: no space left on the device", "Free space below the data folder; the node goes on by itself."),
+  SYNC_REFUSED: row("ABORTED", 503, "EIO", 'Cannot commit to "%s" with durability sync: %s', "The transaction was rolled back. Bring followers back, or lower `syncReplicas`; see `sluice status`."),
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof ERRORS;

@@ -10,7 +10,7 @@ import { loadSync } from "@grpc/proto-loader";
 import type { Position } from "./position.ts";
 
 /** Raised with every change that an older node would misread. A peer with another number is refused by name. */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 
 /** gRPC carries 64 KiB to 1 MiB messages fastest; the default 64 KiB HTTP/2 window would cost a round trip for each. */
 export const CHANNEL_OPTIONS: grpc.ChannelOptions = {

@@ -34,6 +34,7 @@ const GROUPS: readonly Group[] = [
   { pattern: "test/lease/**/*.test.ts", parallel: false, limitMs: 480_000 },
   { pattern: "test/cluster/**/*.test.ts", parallel: false, limitMs: 480_000 },
   { pattern: "test/roles/**/*.test.ts", parallel: false, limitMs: 480_000 },
+  { pattern: "test/sync/**/*.test.ts", parallel: false, limitMs: 480_000 },
   { pattern: "test/recovery/**/*.test.ts", parallel: false, limitMs: 480_000 },
   { pattern: "test/faults/**/*.test.ts", parallel: false, limitMs: 600_000 },
 ];

@@ -2,6 +2,7 @@
 
 import type { NodeRef as _sluice_v1_NodeRef, NodeRef__Output as _sluice_v1_NodeRef__Output } from '../../sluice/v1/NodeRef.ts';
 import type { Position as _sluice_v1_Position, Position__Output as _sluice_v1_Position__Output } from '../../sluice/v1/Position.ts';
+import type { Tail as _sluice_v1_Tail, Tail__Output as _sluice_v1_Tail__Output } from '../../sluice/v1/Tail.ts';
 
 export interface Hello {
   'version'?: (number);
@@ -9,6 +10,7 @@ export interface Hello {
   'nodeId'?: (string);
   'node'?: (_sluice_v1_NodeRef | null);
   'positions'?: (_sluice_v1_Position)[];
+  'tails'?: (_sluice_v1_Tail)[];
 }
 
 export interface Hello__Output {
@@ -17,4 +19,5 @@ export interface Hello__Output {
   'nodeId': (string);
   'node': (_sluice_v1_NodeRef__Output | null);
   'positions': (_sluice_v1_Position__Output)[];
+  'tails': (_sluice_v1_Tail__Output)[];
 }
