@@ -35,7 +35,7 @@ export class BenchNode {
   #process: ChildProcess | undefined;
   #output = "";
 
-  constructor(name: string, folder: string, addresses: Addresses, driver: Driver) {
+  constructor(name: string, folder: string, addresses: Addresses, driver: Driver, extra = "") {
     this.name = name;
     this.mount = join(folder, name, "mnt");
     this.data = join(folder, name, "data");
@@ -46,7 +46,7 @@ export class BenchNode {
     writeFileSync(this.config, [
       `node: {name: ${name}}`, `data: ${this.data}`, `fuse: {mount: ${this.mount}, driver: ${driver}}`, `listen: ${local(addresses.listen)}`,
       `admin: ${local(addresses.admin)}`, `lease: {type: static, primary: "${local(addresses.primary)}"}`,
-      `proxy: {listen: "${local(addresses.proxy)}", target: "${local(addresses.app)}"}`, "log: {level: warn, format: json}", "",
+      `proxy: {listen: "${local(addresses.proxy)}", target: "${local(addresses.app)}"}`, "log: {level: warn, format: json}", extra, "",
     ].join("\n"));
   }
 
@@ -132,11 +132,11 @@ export class Nodes {
     this.driver = driver;
   }
 
-  /** Configured, not started. */
-  static async make(folder: string, driver: Driver): Promise<Nodes> {
+  /** Configured, not started. `extra`: further YAML for both. */
+  static async make(folder: string, driver: Driver, extra = ""): Promise<Nodes> {
     const [a, b, c, d, e, f, app] = await freePorts(7);
-    const primary = new BenchNode("primary", folder, { listen: a!, admin: b!, proxy: c!, app: app!, primary: a! }, driver);
-    return new Nodes(primary, new BenchNode("follower", folder, { listen: d!, admin: e!, proxy: f!, app: app!, primary: a! }, driver), driver);
+    const primary = new BenchNode("primary", folder, { listen: a!, admin: b!, proxy: c!, app: app!, primary: a! }, driver, extra);
+    return new Nodes(primary, new BenchNode("follower", folder, { listen: d!, admin: e!, proxy: f!, app: app!, primary: a! }, driver, extra), driver);
   }
 
   async start(): Promise<void> {

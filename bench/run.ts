@@ -24,6 +24,7 @@ import { PROXY_QUESTION } from "./proxy.ts";
 import { Bench, Skip, type Effort, type Question } from "./question.ts";
 import { READ_QUESTION } from "./reads.ts";
 import { formatMachine, formatTable, type Machine, type RowResult, type Run } from "./report.ts";
+import { SYNC_QUESTION } from "./sync.ts";
 import { TARGETS, formatScore, verdictOf } from "./targets.ts";
 import { WRITE_QUESTIONS } from "./writes.ts";
 
@@ -35,7 +36,7 @@ const EFFORTS = {
   full: { rounds: 11, roundMs: 1_500, readDatabaseMiB: 256, bigDatabaseMiB: 1024, bigRounds: 3, latencyMs: 10_000, latencyRounds: 4 },
 } as const satisfies Record<string, Effort>;
 
-const QUESTIONS: readonly Question[] = [...WRITE_QUESTIONS, READ_QUESTION, LATENCY_QUESTION, LOG_QUESTION, BIG_QUESTION, FAILOVER_QUESTION, PROXY_QUESTION];
+const QUESTIONS: readonly Question[] = [...WRITE_QUESTIONS, READ_QUESTION, LATENCY_QUESTION, SYNC_QUESTION, LOG_QUESTION, BIG_QUESTION, FAILOVER_QUESTION, PROXY_QUESTION];
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 

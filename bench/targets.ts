@@ -29,6 +29,7 @@ export const TARGETS = {
   "reads-follower": share("point reads after opening, follower", "reads/s", 0.95, 1.00),
   "visible-p50": most("commit to visible on the follower, p50", "ms", 1, 0.5),
   "visible-p99": most("commit to visible on the follower, p99", "ms", 5, 2),
+  "sync-commit": most("sync commit over the bare gRPC round trip, p50", "us", 200, 100),
   "log-bytes": most("bytes of log per WAL byte, full speed", "", 0.3, 0.1),
   "import": share("import, against cp", "MB/s", 0.4, 0.8),
   "first-sync": share("first sync of a follower, against cp", "MB/s", 0.4, 0.8),

@@ -6,6 +6,7 @@
  */
 import type * as grpc from "@grpc/grpc-js";
 import { statusOf } from "./replication/server.ts";
+import { waitReplicated, type Acknowledged } from "./replication/wait-replicated.ts";
 import type { Store } from "./store/store.ts";
 import { toWire, type WirePosition } from "../proto/grpc.ts";
 import { hasReached, ZERO_POSITION } from "../proto/position.ts";
@@ -14,6 +15,8 @@ import type { DrainedRequest__Output } from "../proto/gen/sluice/v1/DrainedReque
 import type { NodeState } from "../proto/gen/sluice/v1/NodeState.ts";
 import type { Positions } from "../proto/gen/sluice/v1/Positions.ts";
 import type { PositionsRequest__Output } from "../proto/gen/sluice/v1/PositionsRequest.ts";
+import type { WaitReplicatedRequest__Output } from "../proto/gen/sluice/v1/WaitReplicatedRequest.ts";
+import type { WaitReplicatedResponse } from "../proto/gen/sluice/v1/WaitReplicatedResponse.ts";
 import type { WaitRequest__Output } from "../proto/gen/sluice/v1/WaitRequest.ts";
 import type { WaitResponse } from "../proto/gen/sluice/v1/WaitResponse.ts";
 
@@ -30,6 +33,7 @@ export class ClusterService {
   readonly #store: Store;
   readonly #facts: () => NodeFacts;
   readonly #askPrimary: AskPrimary;
+  readonly #acknowledged: Acknowledged;
   readonly #watchers = new Set<grpc.ServerWritableStream<unknown, NodeState>>();
   readonly #waiting = new Set<() => void>();
   #timer: NodeJS.Timeout | undefined;
@@ -39,7 +43,8 @@ export class ClusterService {
   #drained: ((drain: number) => void) | undefined;
 
   /** `askPrimary` is for the positions of the primary while this node is not it. */
-  constructor(store: Store, facts: () => NodeFacts, askPrimary: AskPrimary) {
+  constructor(store: Store, facts: () => NodeFacts, askPrimary: AskPrimary, acknowledged: Acknowledged) {
+    this.#acknowledged = acknowledged;
     this.#store = store;
     this.#facts = facts;
     this.#askPrimary = askPrimary;
@@ -115,6 +120,12 @@ export class ClusterService {
       drained: (call: grpc.ServerUnaryCall<DrainedRequest__Output, DrainedReply>, done: grpc.sendUnaryData<DrainedReply>) => {
         this.#drained?.(call.request.drain);
         done(null, {});
+      },
+      waitReplicated: (call: grpc.ServerUnaryCall<WaitReplicatedRequest__Output, WaitReplicatedResponse>, done: grpc.sendUnaryData<WaitReplicatedResponse>) => {
+        const { positions, replicas, timeoutMs } = call.request;
+        const { reached, cancel } = waitReplicated(this.#acknowledged, positions, replicas, Math.min(timeoutMs, WAIT_MS_MAX));
+        call.on("cancelled", cancel);
+        void reached.then((count) => done(null, { replicas: count }));
       },
       wait: (call: grpc.ServerUnaryCall<WaitRequest__Output, WaitResponse>, done: grpc.sendUnaryData<WaitResponse>) => this.#wait(call, done),
     };

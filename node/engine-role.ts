@@ -11,10 +11,10 @@ import type { MountControl } from "./core/mount-hooks.ts";
 import { files } from "./io/files.ts";
 import type { Held, LeaseStore, Member } from "./lease/lease.ts";
 import { bootTimeMs } from "./native/libc.ts";
-import { Peers, storedPositions } from "./replication/peers.ts";
+import { Peers, publishedPositions, storedOf } from "./replication/peers.ts";
 import type { ReplicationClient } from "./replication/client.ts";
 import type { ReplicationServer } from "./replication/server.ts";
-import { aheadIn, isAhead } from "./roles/election.ts";
+import { aheadIn, isAhead, refusals } from "./roles/election.ts";
 import type { LeaseTimes } from "./roles/lease-time.ts";
 import type { RoleHost, Roles } from "./roles/roles.ts";
 import type { Store } from "./store/store.ts";
@@ -146,7 +146,7 @@ export class EngineRole implements RoleHost {
     this.peers.keepOnly(members);
     const standings = await this.peers.standings(members.filter(({ nodeId }) => nodeId !== self.nodeId), timeoutMs);
     this.#others = { atMs: performance.now(), standings };
-    return { own: { nodeId: self.nodeId, candidate: self.candidate, positions: new Map(storedPositions(store)) }, others: standings };
+    return { own: { nodeId: self.nodeId, candidate: self.candidate, stored: storedOf(store) }, others: standings };
   }
 
   async open(held: Held, signal: AbortSignal): Promise<void> {
@@ -155,20 +155,32 @@ export class EngineRole implements RoleHost {
     // From a cold start there is nothing to fetch into: whoever has more is found by the election, before.
     if (this.#began && store.role === "follower") await this.#fetchAhead(signal);
     if (signal.aborted) return;
+    // What was proposed under durability sync and is stored here may have been acknowledged, unless somebody knows that it was refused.
+    const refused = this.#refusals();
+    if (store.role === "follower") for (const name of store.databases.keys()) await store.settle(name, refused.get(name) ?? 0);
     this.#parts.mount()?.setRole("primary");
     await store.becomePrimary(held.epoch, { live: this.#began || this.#resumed });
     this.#began = true;
   }
 
+  /** What the others said, if that is not long ago. */
+  #fresh(): Awaited<ReturnType<Peers["standings"]>> {
+    return this.#others === undefined || performance.now() - this.#others.atMs > FRESH_MS ? [] : this.#others.standings;
+  }
+
+  #refusals(): Map<string, number> {
+    return refusals([{ stored: storedOf(this.#parts.store) }, ...this.#fresh()]);
+  }
+
   /** Gets what other nodes have more of. What cannot be had is said, and will be found to differ when its owner follows. */
   async #fetchAhead(signal: AbortSignal): Promise<void> {
     const { store } = this.#parts;
-    if (this.#others === undefined || performance.now() - this.#others.atMs > FRESH_MS) return;
-    for (const other of this.#others.standings) {
-      for (const name of aheadIn(other.positions, new Map(storedPositions(store)))) {
+    const refused = this.#refusals();
+    for (const other of this.#fresh()) {
+      for (const name of aheadIn(other.stored, storedOf(store), refused)) {
         if (signal.aborted) return;
         try {
-          await this.peers.fetch(store, other.advertise, name, signal);
+          await this.peers.fetch(store, other.advertise, name, refused.get(name) ?? 0, signal);
           this.report("info", `Fetched what ${other.advertise} had more of "${name}"`);
         } catch (error) {
           this.report("warn", `${other.advertise} has more of "${name}" than this node, which cannot get it`, error);
@@ -189,7 +201,7 @@ export class EngineRole implements RoleHost {
     if (signal.aborted) throw new AppError("HANDOFF_REFUSED", ["the lease was lost meanwhile"]);
     await store.fenceAll(true);
     await store.flushAll();
-    await server.confirmed(target, new Map(storedPositions(store)), AbortSignal.any([signal, AbortSignal.timeout(CONFIRM_MS)]));
+    await server.confirmed(target, new Map(publishedPositions(store)), AbortSignal.any([signal, AbortSignal.timeout(CONFIRM_MS)]));
     return target;
   }
 
@@ -204,7 +216,8 @@ export class EngineRole implements RoleHost {
       const why = server.followers.some(({ node }) => node.name === to) ? "it is no candidate (lease.candidate: false)" : "it is not connected";
       throw new AppError("HANDOFF_REFUSED", [`the lease cannot go to "${to}": ${why}`]);
     }
-    const best = connected.reduce<(typeof connected)[number] | undefined>((best, next) => (best === undefined || isAhead(next.positions, best.positions) ? next : best), undefined);
+    const stored = ({ positions }: (typeof connected)[number]): Standing["stored"] => new Map([...positions].map(([name, published]) => [name, { published, tail: undefined, refused: 0 }]));
+    const best = connected.reduce<(typeof connected)[number] | undefined>((best, next) => (best === undefined || isAhead(stored(next), stored(best), new Map()) ? next : best), undefined);
     if (best === undefined) throw new AppError("HANDOFF_REFUSED", ["no candidate follows this node now"]);
     return best.nodeId;
   }

@@ -27,7 +27,7 @@ import { createLogger, type Logger } from "./log.ts";
 import type { LeaseStore, Member } from "./lease/lease.ts";
 import { openLeaseStore } from "./lease/open.ts";
 import { ReplicationClient } from "./replication/client.ts";
-import { peerHandlers, storedPositions } from "./replication/peers.ts";
+import { peerHandlers, publishedPositions } from "./replication/peers.ts";
 import { ReplicationServer } from "./replication/server.ts";
 import { toWireHistory } from "./replication/wire-history.ts";
 import { Roles } from "./roles/roles.ts";
@@ -84,7 +84,11 @@ class Engine {
     const member: Member = { nodeId: identity.nodeId, name: config.node.name, advertise: config.advertise, proxy: this.#self.proxy!, region: config.node.region, candidate: config.lease.candidate };
     this.#store = new Store({
       dataDir: config.data, nodeId: BigInt(`0x${identity.nodeId}`), nodeName: config.node.name, boot: identity.boot,
-      replicates: (name) => databaseSettings(config, name).replicate, retention: config.retention, leaseCanEnd: config.lease.type !== "static",
+      replicates: (name) => databaseSettings(config, name).replicate,
+      sync: (name) => {
+        const rule = databaseSettings(config, name);
+        return rule.durability === "sync" ? { replicas: rule.syncReplicas, timeoutMs: rule.syncTimeoutMs } : undefined;
+      }, retention: config.retention, leaseCanEnd: config.lease.type !== "static",
       ...(init.driver.driver === "passthrough" ? {} : { mount: { path: (name) => join(init.mountPoint, name), openFlags: OWN_OPEN_FLAGS, openIndex: (name) => this.#native?.openIndex(name) } }),
       host: {
         fence: (name, level) => this.#fence(name, level),
@@ -109,7 +113,8 @@ class Engine {
       const { client } = this.#role;
       if (client === undefined) throw new AppError("NODE_UNAVAILABLE", ["the primary", "none is known"]);
       return client.primaryPositions(databases, timeoutMs);
-    });
+    }, this.#server);
+    this.#store.quorum = this.#server.quorum;
     this.#role = new EngineRole({
       dataDir: config.data, boot: identity.boot.toString("hex"), store: this.#store, leases, self: member, server: this.#server, mount: () => this.#fuse,
       hello: () => this.#hello(), startClient: (address) => this.#startClient(address), joinCluster: () => this.#joinCluster(),
@@ -198,7 +203,7 @@ class Engine {
     const filesDir = join(config.data, "files");
     if (driver.driver === "fuse-native") this.#native = await connectNative({ socket: join(runDir, SOCKET_NAME), mountPoint, filesDir, hooks: this.#store });
     this.#fuse = this.#native ?? await startFuse({
-      fuseFd: ENGINE_FDS.fuse, mountPoint, filesDir, runDir, hooks: this.#store, resume, trusted: [this.#init.guardianPid, process.pid],
+      fuseFd: ENGINE_FDS.fuse, mountPoint, filesDir, runDir, hooks: this.#store, resume, trusted: [this.#init.guardianPid, process.pid], databases: config.databases,
     });
     this.#fuse.ended.then(() => {
       if (!this.#stopping) this.#log.error("The mount is gone");
@@ -243,8 +248,8 @@ class Engine {
   #hello(): Hello {
     return {
       version: PROTOCOL_VERSION, clusterId: this.#identity.clusterId, nodeId: this.#identity.nodeId, node: this.#self,
-      positions: storedPositions(this.#store).map(([name, position]) => toWire(name, position)),
-      histories: storedPositions(this.#store).map(([name]) => toWireHistory(name, this.#store.databases.get(name)!.database.epochs)),
+      positions: publishedPositions(this.#store).map(([name, position]) => toWire(name, position)),
+      histories: publishedPositions(this.#store).map(([name]) => toWireHistory(name, this.#store.databases.get(name)!.database.epochs)),
     };
   }
 
@@ -319,6 +324,7 @@ class Engine {
     const epoch = this.#roles.epoch;
     await this.#role.client?.end();
     await this.#store.flushAll().catch((error: unknown) => this.#report("The last capture failed", error));
+    this.#store.quorum = undefined;
     this.#server.close();
     this.#cluster.close();
     for (const server of this.#servers) server.forceShutdown();

@@ -8,6 +8,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { AppError } from "../proto/errors.ts";
 import type { Config } from "./core/config.ts";
 import { findHolders, inspectMountPoint, mountFuse, parseMountInfo } from "./fuse/mount.ts";
 import { probeDriver } from "./fuse/driver.ts";
@@ -53,6 +54,8 @@ export async function runMount(file: string | undefined): Promise<number> {
   try {
     const driver = chooseDriver(config.fuse.driver, probeDriver(config.data));
     const native = driver.driver === "fuse-native";
+    const sync = config.databases.find(({ durability }) => durability === "sync");
+    if (native && sync !== undefined) throw new AppError("DRIVER_UNAVAILABLE", ["fuse-native", `\`durability: sync\` of "${sync.pattern}" needs the driver passthrough`]);
     return await runGuardian(config, {
       mounting: native ? NATIVE_MOUNTING : MOUNTING, log, lock, driver, engineEntry: entry("./engine"), proxyEntry: entry("../proxy/main"),
       ...(native ? { startServer: () => startMountServer(config, lock.fd) } : {}),

@@ -41,6 +41,7 @@ export const ERRORS = {
   POSITION_MISMATCH: row("ABORTED", 409, "EIO", 'Cannot apply %s to "%s": current position is %s', "The follower takes a snapshot by itself."),
   STALE_EPOCH: row("FAILED_PRECONDITION", 409, "ESTALE", "Cannot follow %s: it is in epoch %s, and this node has seen epoch %s", "Another node became the primary later. Follow that one, or make a node that has the newest epoch the primary."),
   STORAGE_FULL: row("RESOURCE_EXHAUSTED", 507, "ENOSPC", "Cannot write %s: no space left on the device", "Free space below the data folder; the node goes on by itself."),
+  SYNC_REFUSED: row("ABORTED", 503, "EIO", 'Cannot commit to "%s" with durability sync: %s', "The transaction was rolled back. Bring followers back, or lower `syncReplicas`; see `sluice status`."),
 } as const satisfies Record<string, ErrorRow>;
 
 export type ErrorCode = keyof typeof ERRORS;

@@ -60,6 +60,7 @@ const GROUPS: readonly Group[] = [
       { pattern: "test/mount/**/*.test.ts", limitMs: 300_000 },
       { pattern: "test/lease/**/*.test.ts", limitMs: 480_000 },
       { pattern: "test/cluster/**/*.test.ts", limitMs: 480_000 },
+      { pattern: "test/sync/**/*.test.ts", limitMs: 480_000 },
       { pattern: "test/roles/**/*.test.ts", limitMs: 480_000 },
       { pattern: "test/faults/**/*.test.ts", limitMs: 600_000 },
     ],

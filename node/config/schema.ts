@@ -36,7 +36,9 @@ const cookieSchema = z.strictObject({
 });
 
 const databaseSchema = z.strictObject({
-  durability: oneOf(["async"]).default("async"),
+  durability: oneOf(["async", "sync"]).default("async"),
+  syncReplicas: numberWithin(1, 16, true).prefault(1),
+  syncTimeout: duration(100, 5 * 60_000).prefault("5s"),
   replicate: flag.default(true),
 });
 
@@ -86,7 +88,7 @@ type FileValues = z.infer<typeof schema>;
 const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
   "": Object.keys(schema.shape), node: ["name", "region"], fuse: ["mount", "driver"], ...LEASE_KEYS,
   proxy: ["listen", "advertise", "target", "maxLag", "hold", "clients", "cookie", "trustedHops", "accessLog", "rules"], log: ["level", "format"], retention: ["duration", "bytes"],
-  "proxy.rules[]": Object.keys(ruleSchema.shape), "proxy.cookie": Object.keys(cookieSchema.shape), "databases[]": ["durability", "replicate"],
+  "proxy.rules[]": Object.keys(ruleSchema.shape), "proxy.cookie": Object.keys(cookieSchema.shape), "databases[]": Object.keys(databaseSchema.shape),
 };
 
 export interface SchemaInput {
@@ -169,7 +171,10 @@ function complete(values: FileValues, input: SchemaInput, problems: Problem[]): 
     },
     exec: values.exec,
     log: values.log,
-    databases: patternsInOrder(input.value).map((pattern) => ({ pattern, ...values.databases[pattern]! })),
+    databases: patternsInOrder(input.value).map((pattern) => {
+      const { syncTimeout, ...rule } = values.databases[pattern]!;
+      return { pattern, ...rule, syncTimeoutMs: syncTimeout };
+    }),
     retention: { durationMs: values.retention.duration, bytes: values.retention.bytes },
   };
 }

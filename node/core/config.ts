@@ -103,17 +103,20 @@ export interface LogConfig {
   readonly format: "auto" | "json" | "pretty";
 }
 
-export type Durability = "async";
+/** "sync": a COMMIT returns only when `syncReplicas` followers have stored its transaction; after `syncTimeoutMs` it fails. */
+export type Durability = "async" | "sync";
 
 export interface DatabaseRule {
   /** Glob over the path below the mount: `*` and `?` stop at a slash, `**` does not. */
   readonly pattern: string;
   readonly durability: Durability;
+  readonly syncReplicas: number;
+  readonly syncTimeoutMs: number;
   readonly replicate: boolean;
 }
 
 /** What holds for a database that no rule names. */
-export const DEFAULT_DATABASE_RULE: DatabaseRule = { pattern: "**", durability: "async", replicate: true };
+export const DEFAULT_DATABASE_RULE: DatabaseRule = { pattern: "**", durability: "async", syncReplicas: 1, syncTimeoutMs: 5_000, replicate: true };
 
 /** The rule for the database at this path below the mount ("app.db", "cache/a.db"): the first whose pattern matches the whole path. */
 export function databaseSettings(config: Pick<Config, "databases">, path: string): DatabaseRule {

@@ -6,6 +6,22 @@
  * sees. Hooks run in the engine's main thread; the FUSE thread never waits for them but by a deferred reply. The FUSE side performs the
  * operation on the backing file itself, between `before…` and `after…`.
  */
+/** The write to a `-wal` that would make the frames `from` to `to` a committed transaction. */
+export interface WalCommit {
+  readonly offset: number;
+  readonly data: Uint8Array;
+  readonly from: number;
+  readonly to: number;
+  readonly pageSize: number;
+  /** Pages of the database afterwards. */
+  readonly pageCount: number;
+  readonly commits: number;
+  readonly salt1: number;
+  readonly salt2: number;
+  /** Running checksum of the WAL after frame `to`. */
+  readonly checksum: { readonly s0: number; readonly s1: number };
+}
+
 export interface MountHooks {
   /** SETATTR with a size (truncate, ftruncate, O_TRUNC). Not called for `-shm` on a primary. */
   beforeTruncate(path: string, size: number): void | Promise<void>;
@@ -27,6 +43,8 @@ export interface MountHooks {
    * bytes or more) as it was at an earlier fsync of the same journal, or undefined when none was seen. The FSYNC reply waits.
    */
   journalZeroed(path: string, header: Buffer | undefined): void | Promise<void>;
+  /** A commit of a database with durability sync, before it is written. `write` does it; a refusal makes SQLite roll back. */
+  walCommit(path: string, commit: WalCommit, write: () => void): Promise<void>;
   /**
    * A `-wal` is about to be fsynced: its writer is going to wait for the disk, so this is a good moment to read what it has committed. Told
    * now and then, at most once in a few milliseconds, and nothing waits for it.

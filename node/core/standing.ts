@@ -1,9 +1,9 @@
 /** Where a node stands, as an election compares nodes. */
-import type { Position } from "../../proto/position.ts";
+import type { StoredPosition } from "./stored-position.ts";
 
 export interface Standing {
   readonly nodeId: string;
   readonly candidate: boolean;
-  /** Where each database of the node stands, with what it has stored but does not show yet. */
-  readonly positions: ReadonlyMap<string, Position>;
+  /** Of each database: what readers of the node see, and what it has stored beyond that. */
+  readonly stored: ReadonlyMap<string, StoredPosition>;
 }

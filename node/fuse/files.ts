@@ -68,6 +68,11 @@ export function open(server: Server, request: Request): void {
   answerOpen(server, request, inode, { path: path ?? "", flags, at: REPLY_BODY, created: false });
 }
 
+/** What an open file may do without us. `direct`: reads and writes are requests, whatever else passes through. */
+export function openFlags(backing: number, direct: boolean): number {
+  return abi.FOPEN_NOFLUSH | (backing === NO_BACKING ? 0 : abi.FOPEN_PASSTHROUGH) | (direct ? abi.FOPEN_DIRECT_IO : 0);
+}
+
 interface Opening {
   readonly path: string;
   readonly flags: number;
@@ -88,13 +93,12 @@ export function answerOpen(server: Server, request: Request, inode: Inode, openi
     writeOpenOut(out, opening.at, 0, abi.FOPEN_NOFLUSH, 0);
     assert(inode.fd >= 0 && inode.slot >= 0);
     server.defer({
-      kind: "open", unique: request.unique, id: inode.id, path: opening.path, slot: inode.slot, fd: inode.fd, at: opening.at, created: opening.created,
+      kind: "open", unique: request.unique, id: inode.id, path: opening.path, slot: inode.slot, fd: inode.fd, at: opening.at, direct: server.isGated(opening.path), created: opening.created,
       reply: Uint8Array.prototype.slice.call(out, 0, REPLY_BODY + length),
     });
     return;
   }
-  if (inode.backing === NO_BACKING) writeOpenOut(out, opening.at, 0, abi.FOPEN_NOFLUSH, 0);
-  else writeOpenOut(out, opening.at, 0, abi.FOPEN_NOFLUSH | abi.FOPEN_PASSTHROUGH, inode.backing);
+  writeOpenOut(out, opening.at, 0, openFlags(inode.backing, server.isGated(opening.path)), Math.max(0, inode.backing));
   server.reply(request, length);
   if (opening.created) server.post({ kind: "created", path: opening.path });
 }
@@ -169,7 +173,13 @@ export function write(server: Server, request: Request): void {
   const offset = request.u64(abi.fuse_write_in.offset);
   const data = request.data(abi.fuse_write_in.SIZE, request.u32(abi.fuse_write_in.size));
   if ((request.u32(abi.fuse_write_in.write_flags) & abi.FUSE_WRITE_KILL_SUIDGID) !== 0) dropPrivileges(server.inodes.file(inode));
-  const written = fs.writeSync(server.inodes.descriptor(inode), data, 0, data.length, offset);
+  const fd = server.inodes.descriptor(inode);
+  const path = server.gates === undefined ? undefined : server.inodes.path(inode);
+  if (path !== undefined && server.isGated(path)) {
+    const commit = server.gates!.judge(inode.id, fd, offset, data);
+    if (commit !== undefined) return server.defer({ kind: "commit", unique: request.unique, id: inode.id, path, fd, commit });
+  }
+  const written = fs.writeSync(fd, data, 0, data.length, offset);
   writeU64(server.out, written, REPLY_BODY);
   server.reply(request, abi.fuse_write_out.SIZE);
 }

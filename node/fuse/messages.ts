@@ -7,6 +7,8 @@
  * that the kernel sends because of a reply never meets the state from before it.
  */
 import type { MessagePort } from "node:worker_threads";
+import type { DatabaseRule } from "../core/config.ts";
+import type { WalCommit } from "../core/mount-hooks.ts";
 import type { AttributeChange } from "./backing.ts";
 import { OPCODE_LIMIT } from "./opcodes.ts";
 
@@ -33,6 +35,8 @@ export interface ThreadOptions {
   /** Int32Array of SHARED_WORDS. */
   readonly shared: SharedArrayBuffer;
   readonly inbox: MessagePort;
+  /** Rules for databases, where any has durability sync; else empty. */
+  readonly databases: readonly DatabaseRule[];
 }
 
 /** Requests whose reply the main thread writes. `path` is undefined for a file without a name, which `file` leads to. `opens` is SHARED_OPENS as it was when `open` was true or false. */
@@ -42,11 +46,13 @@ export interface DeferredRename { kind: "rename"; unique: bigint; id: number; pa
 export interface DeferredJournal { kind: "journal"; unique: bigint; id: number; path: string; header: Uint8Array | undefined }
 export interface DeferredVirtualRead { kind: "virtual"; unique: bigint; handle: number; path: string; offset: number; size: number }
 /** An open whose reply is complete but for the backing id: `reply` is the whole message, `at` the offset of its fuse_open_out. */
-export interface DeferredOpen { kind: "open"; unique: bigint; id: number; path: string; slot: number; fd: number; reply: Uint8Array; at: number; created: boolean }
+export interface DeferredOpen { kind: "open"; unique: bigint; id: number; path: string; slot: number; fd: number; reply: Uint8Array; at: number; direct: boolean; created: boolean }
+/** A write that would complete a commit: done by the main thread through `fd`, or refused. */
+export interface DeferredCommit { kind: "commit"; unique: bigint; id: number; path: string; fd: number; commit: WalCommit }
 /** A request that the thread runs once it is granted: creation on a follower, or the rename of a directory. */
 export interface DeferredAsk { kind: "ask"; unique: bigint; key: number; path: string; to: string | undefined }
 
-export type Deferred = DeferredSetattr | DeferredUnlink | DeferredRename | DeferredJournal | DeferredVirtualRead | DeferredOpen | DeferredAsk;
+export type Deferred = DeferredCommit | DeferredSetattr | DeferredUnlink | DeferredRename | DeferredJournal | DeferredVirtualRead | DeferredOpen | DeferredAsk;
 
 export type ToMain =
   | Deferred
@@ -74,6 +80,8 @@ export type ToThread =
   /** `path` is the name that went: by now the inode number may already belong to a new file elsewhere. */
   | { kind: "unlinked"; id: number; path: string; aside: boolean }
   | { kind: "renamed"; id: number; to: string; toParent: number; toName: string; replaced: { id: number; aside: boolean } | undefined }
+  /** The write of a commit was done, or refused. */
+  | { kind: "committed"; id: number; done: boolean }
   | { kind: "grant"; key: number }
   | { kind: "refuse"; key: number }
   | { kind: "content"; handle: number; content: Uint8Array | undefined }

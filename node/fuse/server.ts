@@ -9,7 +9,10 @@ import { constants as os } from "node:os";
 import { receiveMessageOnPort, type MessagePort } from "node:worker_threads";
 import { InodeTable, type Inode } from "./inodes.ts";
 import { SHARED_OPENS, SHARED_PARKED, SHARED_POSTED, SHARED_SEEN, type Deferred, type DeferredAsk, type ThreadOptions, type ToMain, type ToThread } from "./messages.ts";
-import { hashName, joinPath, pathOfTrustedName, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
+import { databaseSettings, type DatabaseRule } from "../core/config.ts";
+import { splitCompanion } from "../core/mount-hooks.ts";
+import { hashName, isWal, joinPath, pathOfTrustedName, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
+import type { WalGates } from "./wal-gate.ts";
 import { Request, REPLY_BODY, writeReplyHeader } from "./wire.ts";
 
 /** The largest read or write the kernel may send. Almost all data passes through, so this is for virtual and unregistered files. */
@@ -48,6 +51,9 @@ export class Server {
   gateOpen = false;
   stopping = false;
   virtualNames: ReadonlySet<string> = new Set();
+  /** Judges the writes to `-wal` files of databases with durability sync; undefined where there is none. */
+  gates: WalGates | undefined;
+  readonly #databases: readonly DatabaseRule[];
   readonly hidden = new Set<string>();
   readonly #virtualPaths = new Map<number, string>();
   readonly #trusted: ReadonlySet<number>;
@@ -68,6 +74,7 @@ export class Server {
     this.#inbox = options.inbox;
     this.#post = post;
     this.#trusted = new Set(options.trusted);
+    this.#databases = options.databases;
     this.filesDir = options.filesDir;
     this.shared = new Int32Array(options.shared);
     this.inodes = new InodeTable({ ...options, unregister: (id, backing) => { post({ kind: "unregister", id, backing }); } });
@@ -159,7 +166,11 @@ export class Server {
   #take(message: ToThread): void {
     const { inodes } = this;
     switch (message.kind) {
-      case "role": this.role = message.role; return;
+      case "role":
+        this.role = message.role;
+        this.gates?.setRole(message.role);
+        return;
+      case "committed": this.gates?.decided(message.id, message.done); return;
       case "gate": this.gateOpen = true; return;
       case "hide": this.hidden.add(message.path); return;
       case "reveal": this.hidden.delete(message.path); return;
@@ -274,6 +285,11 @@ export class Server {
       parent = this.inodes.learn(parent, part, stat);
     }
     return this.placeIn(parent, last);
+  }
+
+  /** Whether this is the `-wal` of a database with durability sync: each write to it is a request. */
+  isGated(path: string): boolean {
+    return this.#databases.length > 0 && isWal(path) && databaseSettings({ databases: this.#databases }, splitCompanion(path).base).durability === "sync";
   }
 
   isVirtual(path: string): boolean {

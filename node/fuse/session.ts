@@ -13,17 +13,20 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { errnoOf, isAppError } from "../../proto/errors.ts";
+import type { DatabaseRule } from "../core/config.ts";
 import type { MountControl, MountHooks } from "../core/mount-hooks.ts";
 import { backingClose, backingOpen, setTimes } from "../native/libc.ts";
 import * as abi from "./abi.ts";
 import { applyAttributes, removeName, replaceName } from "./backing.ts";
 import * as messages from "./messages.ts";
+import { files } from "../io/files.ts";
+import { openFlags } from "./files.ts";
 import { Moves } from "./moves.ts";
 import * as notify from "./notify.ts";
 import { OPCODES } from "./opcodes.ts";
 import { attributeSeconds, isJournal } from "./policy.ts";
 import { recordedOpens, writeBackingId } from "./records.ts";
-import { REPLY_BODY, writeAttrOut, writeOpenOut, writeReplyHeader } from "./wire.ts";
+import { REPLY_BODY, writeAttrOut, writeOpenOut, writeReplyHeader, writeU64 } from "./wire.ts";
 
 export interface FuseOptions {
   /** The mount's /dev/fuse descriptor. */
@@ -39,6 +42,8 @@ export interface FuseOptions {
   readonly resume: boolean;
   /** Process ids of guardian and engine. */
   readonly trusted: readonly number[];
+  /** Rules for databases. */
+  readonly databases?: readonly DatabaseRule[];
 }
 
 export interface FuseSession extends MountControl {
@@ -98,6 +103,7 @@ class Session implements FuseSession {
     port1.unref();
     const workerData: messages.ThreadOptions = {
       fuseFd: options.fuseFd, filesDir: options.filesDir, runDir: options.runDir, resume: options.resume, trusted: options.trusted, shared, inbox: port2,
+      databases: options.databases?.some(({ durability }) => durability === "sync") === true ? options.databases : [],
     };
     const extension = import.meta.url.slice(import.meta.url.lastIndexOf("."));
     this.#worker = new Worker(new URL(`./thread${extension}`, import.meta.url), { name: "fuse", workerData, transferList: [port2], stdout: false, stderr: false });
@@ -232,6 +238,7 @@ class Session implements FuseSession {
       case "unlink": void this.#serveAt(message, () => this.#unlink(message)); return;
       case "rename": void this.#serveAt(message, () => this.#rename(message)); return;
       case "journal": void this.#serveAt(message, () => this.#journal(message)); return;
+      case "commit": void this.#serveAt(message, () => this.#commit(message)); return;
       case "ask": void this.#serve(message, () => this.#consent(message)); return;
       case "granted": this.#grants.get(message.key)?.(message.done); this.#grants.delete(message.key); return;
       case "created": this.#hooks.afterCreate(message.path); return;
@@ -318,6 +325,22 @@ class Session implements FuseSession {
     this.#reply(message.unique);
   }
 
+  async #commit(message: messages.DeferredCommit): Promise<void> {
+    const { data, offset } = message.commit;
+    let done = false;
+    try {
+      await this.#hooks.walCommit(message.path, message.commit, () => {
+        files.write("sync:commit", message.fd, data, 0, data.length, offset);
+        done = true;
+      });
+    } finally {
+      // What has been written counts, whatever came after it.
+      this.#post({ kind: "committed", id: message.id, done });
+    }
+    writeU64(this.#out, data.length, REPLY_BODY);
+    this.#reply(message.unique, abi.fuse_write_out.SIZE);
+  }
+
   async #readVirtual(message: messages.DeferredVirtualRead): Promise<void> {
     const content = await this.#hooks.readVirtual(message.path);
     if (content === undefined) {
@@ -369,8 +392,7 @@ class Session implements FuseSession {
       this.#post({ kind: "registered", id: message.id, backing });
     }
     const reply = Buffer.from(message.reply.buffer, message.reply.byteOffset, message.reply.length);
-    const passes = backing !== messages.NO_BACKING;
-    writeOpenOut(reply, message.at, 0, passes ? abi.FOPEN_NOFLUSH | abi.FOPEN_PASSTHROUGH : abi.FOPEN_NOFLUSH, passes ? backing : 0);
+    writeOpenOut(reply, message.at, 0, openFlags(backing, message.direct), Math.max(0, backing));
     if (message.created) this.#hooks.afterCreate(message.path);
     this.#reply(message.unique, reply.length - REPLY_BODY, reply);
   }

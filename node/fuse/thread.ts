@@ -26,6 +26,12 @@ const server = new Server(options, (message) => { main.postMessage(message); });
 const buffer = Buffer.alloc(MAX_WRITE + 4096 * 2);
 const request = new Request(buffer);
 
+// Loaded only where it is needed: the checksums bring memory of their own along.
+if (options.databases.length > 0) {
+  const { WalGates } = await import("./wal-gate.ts");
+  server.gates = new WalGates();
+}
+
 // Otherwise INIT is still to come, also when an earlier engine died before it had answered it.
 if (server.inodes.minor > 0) server.post({ kind: "ready", minor: server.inodes.minor, registered: server.inodes.registrations() });
 while (!server.stopping && receive()) {

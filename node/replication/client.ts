@@ -10,6 +10,7 @@ import * as grpc from "@grpc/grpc-js";
 import fs from "node:fs";
 import { FOLLOWER_QUEUE_BYTES_MAX, LOG_MEMORY_BYTES_MAX } from "../core/limits.ts";
 import { files } from "../io/files.ts";
+import { Prepared } from "./prepared.ts";
 import { SnapshotTarget } from "../store/snapshot-target.ts";
 import type { Store } from "../store/store.ts";
 import type { Follower } from "../store/follower.ts";
@@ -75,6 +76,7 @@ export class ReplicationClient {
   readonly #options: ClientOptions;
   readonly #client: ReplicationStub;
   readonly #incoming = new Map<string, Incoming>();
+  readonly #prepared: Prepared;
   readonly #primaryPositions = new Map<string, Position>();
   /** Epoch histories as the primary told them. */
   readonly #histories = new Map<string, EpochHistory>();
@@ -100,6 +102,14 @@ export class ReplicationClient {
 
   constructor(options: ClientOptions) {
     this.#options = options;
+    this.#prepared = new Prepared({
+      followerOf: (name) => options.store.followerOf(name), send: (message) => void this.#stream?.write(message), applied: (follower) => this.#ack(follower),
+      historyOf: (name) => this.#histories.get(name),
+      resend: (name) => {
+        if (!this.snapshotting(name)) this.#subscribe(name);
+      },
+      report: (message, error) => options.report("warn", message, error),
+    });
     this.#client = new ReplicationService(options.address, grpc.credentials.createInsecure(), CHANNEL_OPTIONS) as unknown as ReplicationStub;
     this.#watchdog = setInterval(() => this.#checkSilence(), 1_000);
     this.#healer = setInterval(() => void this.#healAll(), DAMAGE_CHECK_MS);
@@ -121,9 +131,13 @@ export class ReplicationClient {
 
   hello(): Hello {
     const databases = [...this.#options.store.databases.values()].map(({ database }) => database).filter(({ position, distrust }) => position.txid > 0 && distrust === undefined);
+    const tails = [...this.#options.store.databases.keys()].flatMap((name) => {
+      const { tail } = this.#options.store.storedPosition(name);
+      return tail === undefined ? [] : [{ position: toWire(name, tail.position), serial: tail.serial }];
+    });
     return {
       version: PROTOCOL_VERSION, clusterId: this.#options.clusterId(), nodeId: this.#options.nodeId, node: this.#options.self,
-      positions: databases.map((database) => toWire(database.name, database.position)), histories: databases.map((database) => toWireHistory(database.name, database.epochs)),
+      positions: databases.map((database) => toWire(database.name, database.position)), histories: databases.map((database) => toWireHistory(database.name, database.epochs)), tails,
     };
   }
 
@@ -154,6 +168,7 @@ export class ReplicationClient {
     this.connected = false;
     this.#stream = undefined;
     for (const incoming of this.#incoming.values()) this.#dropPieces(incoming);
+    this.#prepared.reset();
     if (this.#closed) return;
     const refused = error?.metadata?.get("sluice-code")[0];
     if (refused !== undefined && refused !== "NOT_PRIMARY") this.#options.report("error", `${error!.details}`);
@@ -170,6 +185,9 @@ export class ReplicationClient {
   async #receive(message: FollowDown__Output): Promise<void> {
     if (message.welcome !== null && message.welcome !== undefined) this.#welcome(message.welcome);
     else if (message.transactions !== null && message.transactions !== undefined) this.#transactions(message.transactions);
+    else if (message.prepare !== null && message.prepare !== undefined) await this.#prepared.prepare(message.prepare);
+    else if (message.confirm !== null && message.confirm !== undefined) await this.#prepared.confirm(message.confirm);
+    else if (message.rewind !== null && message.rewind !== undefined) await this.#prepared.rewind(message.rewind);
     else if (message.needSnapshot !== null && message.needSnapshot !== undefined) {
       this.#options.report("info", `Snapshot of "${message.needSnapshot.database}": ${message.needSnapshot.reason}`);
       this.#needSnapshot(message.needSnapshot);

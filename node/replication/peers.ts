@@ -7,6 +7,7 @@
 import * as grpc from "@grpc/grpc-js";
 import type { Standing } from "../core/standing.ts";
 import { epochAt } from "../store/epoch-history.ts";
+import type { StoredPosition } from "../core/stored-position.ts";
 import type { Store } from "../store/store.ts";
 import type { Member } from "../lease/lease.ts";
 import { AppError } from "../../proto/errors.ts";
@@ -19,6 +20,7 @@ import type { Hello } from "../../proto/gen/sluice/v1/Hello.ts";
 import type { NodeStanding, NodeStanding__Output } from "../../proto/gen/sluice/v1/NodeStanding.ts";
 import type { StandingRequest__Output } from "../../proto/gen/sluice/v1/StandingRequest.ts";
 import type { Transactions, Transactions__Output } from "../../proto/gen/sluice/v1/Transactions.ts";
+import { STREAM_PIECE_BYTES } from "../core/limits.ts";
 import { checkHello, forEachPiece, statusOf, type ServerIdentity } from "./server.ts";
 import { planStream } from "./stream-plan.ts";
 import { historiesOf, historyOf, toWireHistory } from "./wire-history.ts";
@@ -36,7 +38,7 @@ export function peerHandlers(store: Store, facts: PeerFacts): grpc.UntypedServic
     standing(call: grpc.ServerUnaryCall<StandingRequest__Output, NodeStanding>, done: grpc.sendUnaryData<NodeStanding>): void {
       try {
         checkHello(call.request.hello, facts);
-        done(null, { nodeId: facts.nodeId, node: facts.self, candidate: facts.candidate, epoch: facts.epochSeen(), positions: storedPositions(store).map(([name, position]) => toWire(name, position)) });
+        done(null, { nodeId: facts.nodeId, node: facts.self, candidate: facts.candidate, epoch: facts.epochSeen(), ...toWireStored(storedOf(store)) });
       } catch (error) {
         done(statusOf(error));
       }
@@ -54,8 +56,27 @@ export function peerHandlers(store: Store, facts: PeerFacts): grpc.UntypedServic
   };
 }
 
-/** Where the databases of a node stand, with what is stored. */
-export function storedPositions(store: Store): [string, Position][] {
+/** Of each database that is whole: what readers see, and what is stored beyond that. */
+export function storedOf(store: Store): Map<string, StoredPosition> {
+  return new Map(publishedPositions(store).map(([name]) => [name, store.storedPosition(name)]));
+}
+
+function toWireStored(stored: ReadonlyMap<string, StoredPosition>): Pick<NodeStanding, "positions" | "tails" | "refusals"> {
+  return {
+    positions: [...stored].map(([name, { published }]) => toWire(name, published)),
+    tails: [...stored].flatMap(([name, { tail }]) => (tail === undefined ? [] : [{ position: toWire(name, tail.position), serial: tail.serial }])),
+    refusals: [...stored].flatMap(([database, { refused }]) => (refused === 0 ? [] : [{ database, serial: refused }])),
+  };
+}
+
+function fromWireStored({ positions, tails, refusals }: NodeStanding__Output): Map<string, StoredPosition> {
+  const tailOf = new Map(tails.map(({ position, serial }) => [position?.database, { position: fromWire(position as WirePosition), serial }]));
+  const refusedOf = new Map(refusals.map(({ database, serial }) => [database, serial]));
+  return new Map(positions.map((wire) => [wire.database, { published: fromWire(wire as WirePosition), tail: tailOf.get(wire.database), refused: refusedOf.get(wire.database) ?? 0 }]));
+}
+
+/** Where the databases of a node are, as readers see them. */
+export function publishedPositions(store: Store): [string, Position][] {
   return [...store.databases.values()].filter(({ database }) => database.position.txid > 0 && database.distrust === undefined).map(({ database }) => [database.name, database.position]);
 }
 
@@ -85,6 +106,14 @@ async function sendAfter(call: grpc.ServerWritableStream<FetchRequest__Output, T
       });
       txid = entry.max + 1;
     }
+    // The proposal that lies behind them: whoever asks is about to decide on it.
+    const tail = database.tail.after(database.position);
+    if (tail !== undefined && tail.serial > call.request.refused) {
+      for (let at = 0; at < tail.ltx.length; at += STREAM_PIECE_BYTES) {
+        const data = tail.ltx.subarray(at, at + STREAM_PIECE_BYTES);
+        call.write({ database: database.name, epoch: tail.epoch, minTxid: tail.txid, maxTxid: tail.txid, data, last: at + data.length >= tail.ltx.length });
+      }
+    }
     call.end();
   } finally {
     unpin();
@@ -94,7 +123,7 @@ async function sendAfter(call: grpc.ServerWritableStream<FetchRequest__Output, T
 interface PeerStub extends grpc.Client {
   standing(request: { hello: Hello }, options: grpc.CallOptions, done: (error: grpc.ServiceError | null, value?: NodeStanding__Output) => void): void;
   handoff(request: { hello: Hello; to: string }, options: grpc.CallOptions, done: (error: grpc.ServiceError | null, value?: { to: string }) => void): void;
-  fetch(request: { hello: Hello; after: WirePosition }, options: grpc.CallOptions): grpc.ClientReadableStream<Transactions__Output>;
+  fetch(request: { hello: Hello; after: WirePosition; refused: number }, options: grpc.CallOptions): grpc.ClientReadableStream<Transactions__Output>;
 }
 
 /** The asking side. */
@@ -129,7 +158,7 @@ export class Peers {
       if (answer === undefined || answer.nodeId !== member.nodeId) return undefined;
       return {
         nodeId: answer.nodeId, advertise: member.advertise, candidate: answer.candidate, epoch: answer.epoch,
-        positions: new Map(answer.positions.map((wire) => [wire.database, fromWire(wire as WirePosition)])),
+        stored: fromWireStored(answer),
       };
     }));
     return answers.filter((answer) => answer !== undefined);
@@ -151,10 +180,12 @@ export class Peers {
     return promise;
   }
 
-  /** Brings a follower's database on from the log of another node. Throws when that node cannot, or what comes does not fit. */
-  async fetch(store: Store, address: string, name: string, signal: AbortSignal): Promise<void> {
+  /**
+   * Brings a follower's database on from the log of another node, and from the proposal behind it unless that is known to be refused. Throws when that node cannot, or what comes does not fit.
+   */
+  async fetch(store: Store, address: string, name: string, refused: number, signal: AbortSignal): Promise<void> {
     const after = store.databases.get(name)?.database.position ?? ZERO_POSITION;
-    const call = this.#stub(address).fetch({ hello: this.#hello(), after: toWire(name, after) }, { deadline: Date.now() + 60_000 });
+    const call = this.#stub(address).fetch({ hello: this.#hello(), after: toWire(name, after), refused }, { deadline: Date.now() + 60_000 });
     const abort = (): void => call.cancel();
     signal.addEventListener("abort", abort);
     let pieces: Buffer[] = [];

@@ -29,6 +29,8 @@ import type { SnapshotRequest__Output } from "../../proto/gen/sluice/v1/Snapshot
 import { encodeSnapshotPages } from "../../proto/snapshot-pages.ts";
 import { historiesOf, historyOf, toWireHistory } from "./wire-history.ts";
 import { planStream } from "./stream-plan.ts";
+import { Proposals } from "./proposals.ts";
+import { Quorum } from "./quorum.ts";
 
 export interface ServerIdentity {
   readonly self: NodeRef;
@@ -56,6 +58,9 @@ export class ReplicationServer {
   readonly #identity: ServerIdentity;
   readonly #report: (message: string, error: unknown) => void;
   readonly #sessions = new Set<Session>();
+  readonly #ackListeners = new Set<() => void>();
+  /** Where the store takes proposals of databases with durability sync. */
+  readonly quorum = new Quorum(() => [...this.#sessions].filter((session) => session.hello !== undefined), () => this.#identity.isPrimary());
 
   constructor(store: Store, identity: ServerIdentity, report: (message: string, error: unknown) => void) {
     this.#store = store;
@@ -70,11 +75,21 @@ export class ReplicationServer {
     return [...this.#sessions].filter((session) => session.hello !== undefined).map((session) => session.view());
   }
 
+  /** Calls back after each acknowledgement of a follower. Returns the call that ends it. */
+  onAck(listener: () => void): () => void {
+    this.#ackListeners.add(listener);
+    return () => this.#ackListeners.delete(listener);
+  }
+
   /** The handlers of the gRPC service. */
   handlers(): grpc.UntypedServiceImplementation {
     return {
       follow: (call: FollowCall) => {
-        const session = new Session(call, this.#store, this.#identity, (error) => this.#report("A follower's stream failed", error));
+        const session = new Session(call, this.#store, this.#identity, {
+          quorum: this.quorum, onAck: () => {
+            for (const listener of this.#ackListeners) listener();
+          },
+        }, (error) => this.#report("A follower's stream failed", error));
         this.#sessions.add(session);
         session.ended.finally(() => this.#sessions.delete(session)).catch(() => undefined);
       },
@@ -159,6 +174,7 @@ export class ReplicationServer {
 
   /** Ends all streams: the node stops or is no longer the primary. */
   close(): void {
+    this.quorum.refuseAll("the node stops, or is the primary no more");
     for (const session of this.#sessions) session.close();
   }
 }
@@ -244,7 +260,14 @@ class Session {
   #closed = false;
   readonly #timer: NodeJS.Timeout;
 
-  constructor(call: FollowCall, store: Store, identity: ServerIdentity, report: (error: unknown) => void) {
+  readonly #quorum: Quorum;
+  readonly #proposals: Proposals;
+  readonly #tellAck: () => void;
+
+  constructor(call: FollowCall, store: Store, identity: ServerIdentity, shared: { quorum: Quorum; onAck(): void }, report: (error: unknown) => void) {
+    this.#quorum = shared.quorum;
+    this.#proposals = new Proposals(shared.quorum);
+    this.#tellAck = shared.onAck;
     this.#call = call;
     this.#store = store;
     this.#identity = identity;
@@ -285,6 +308,9 @@ class Session {
     if (message.ack !== null && message.ack !== undefined) {
       this.#acked.set(message.ack.database, fromWire(message.ack as WirePosition));
       for (const told of this.#onAck) told();
+      this.#tellAck();
+    } else if (message.stored !== null && message.stored !== undefined) {
+      this.#quorum.stored(this.hello.nodeId, message.stored.database, message.stored.serial);
     } else if (message.subscribe?.after !== null && message.subscribe?.after !== undefined) {
       const { after } = message.subscribe;
       this.#awaited.delete(after.database);
@@ -315,7 +341,40 @@ class Session {
       if (position !== undefined) this.#acked.set(database.name, position);
       this.#plan(database, position ?? ZERO_POSITION);
     }
+    for (const { serial } of hello.tails) this.#quorum.heardOf(serial);
     this.#pump();
+    if (hello.tails.length > 0) void this.#settleTails(hello.tails);
+  }
+
+  /**
+   * What the follower has stored and nobody has told it about: committed here, then it is sent; or not, then it was refused, or its commit ended
+   * with an earlier engine of this node. Which of the two is known once what is committed here is captured.
+   */
+  async #settleTails(tails: Hello__Output["tails"]): Promise<void> {
+    for (const { position, serial } of tails) {
+      const name = position?.database ?? "";
+      try {
+        await this.#store.flushAll([name]);
+        const known = this.#store.databases.get(name)?.database;
+        if (known !== undefined && known.distrust === undefined && known.position.txid < position!.txid) this.#send({ rewind: { database: name, serial } });
+      } catch {
+        continue; // Not captured, so not known: it stays undecided.
+      }
+    }
+  }
+
+  /** A proposal of this database is live: it is sent in its place. */
+  offer(name: string): void {
+    if (this.hello === undefined || this.#closed) return;
+    const database = this.#store.databases.get(name)?.database;
+    if (database !== undefined && !this.#cursors.has(name) && !this.#awaited.has(name)) this.#plan(database, this.#acked.get(name) ?? ZERO_POSITION);
+    this.#dirty.add(name);
+    if (!this.#pumping) this.#pump();
+  }
+
+  rewind(name: string, serial: number): void {
+    const message = this.#proposals.rewind(name, serial);
+    if (message !== undefined) this.#send(message);
   }
 
   #plan(database: Database, follower: Position): void {
@@ -405,7 +464,11 @@ class Session {
         const owner = ownershipOf(database.paths.database) ?? null;
         const told = this.#tell(database);
         const history = told === undefined ? null : toWireHistory(name, told);
-        if (entry.size <= STREAM_PIECE_BYTES) {
+        const confirm = this.#proposals.confirm(name, entry);
+        // A confirmation has no room for a history; where that is new, the transaction itself goes.
+        if (confirm !== undefined && told === undefined) {
+          if (!this.#send(confirm)) await this.#drained();
+        } else if (entry.size <= STREAM_PIECE_BYTES) {
           if (!this.#send({ transactions: { database: name, epoch, minTxid: entry.min, maxTxid: entry.max, data: database.log.read(entry), last: true, owner, history } })) await this.#drained();
         } else {
           await forEachPiece(database, entry, async (data, last) => {
@@ -413,6 +476,9 @@ class Session {
           });
         }
       }
+      const next = this.#cursors.get(name);
+      if (next === undefined || next !== database.position.txid + 1 || this.#quorum.live(name) === undefined) continue;
+      for (const message of this.#proposals.offer(name, next, ownershipOf(database.paths.database) ?? null)) if (!this.#send(message)) await this.#drained();
     }
   }
 

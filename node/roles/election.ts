@@ -6,29 +6,34 @@
  * is ahead of one of an earlier epoch, whatever their TXIDs, because the later epoch was won by a node that knew what was promised.
  */
 import type { Standing } from "../core/standing.ts";
-import type { Position } from "../../proto/position.ts";
+import { compareStored, refusedOf, type StoredPosition } from "../core/stored-position.ts";
+import { ZERO_POSITION } from "../../proto/position.ts";
 
-/** Whether `a` has something that `b` lacks, in any database. */
-export function isAhead(a: ReadonlyMap<string, Position>, b: ReadonlyMap<string, Position>): boolean {
-  return aheadIn(a, b).length > 0;
+/** For each database, the highest serial that any of the nodes knows to be refused. */
+export function refusals(all: readonly Pick<Standing, "stored">[]): Map<string, number> {
+  const names = new Set(all.flatMap(({ stored }) => [...stored.keys()]));
+  return new Map([...names].map((name) => [name, refusedOf(all.flatMap(({ stored }) => stored.get(name) ?? []))]));
 }
 
 /** The databases in which `a` has more than `b`. */
-export function aheadIn(a: ReadonlyMap<string, Position>, b: ReadonlyMap<string, Position>): string[] {
-  return [...a].filter(([name, position]) => comparePositions(position, b.get(name)) > 0).map(([name]) => name);
+export function aheadIn(a: Standing["stored"], b: Standing["stored"], refused: ReadonlyMap<string, number>): string[] {
+  return [...a].filter(([name, stored]) => compareStored(stored, b.get(name) ?? NOTHING, refused.get(name) ?? 0) > 0).map(([name]) => name);
 }
 
-function comparePositions(a: Position, b: Position | undefined): number {
-  if (b === undefined) return a.txid > 0 ? 1 : 0;
-  return a.epoch !== b.epoch ? a.epoch - b.epoch : a.txid - b.txid;
+/** Whether `a` has something that `b` lacks, in any database. */
+export function isAhead(a: Standing["stored"], b: Standing["stored"], refused: ReadonlyMap<string, number>): boolean {
+  return aheadIn(a, b, refused).length > 0;
 }
+
+const NOTHING: StoredPosition = { published: ZERO_POSITION, tail: undefined, refused: 0 };
 
 /** "take" the lease now, or "wait" for a node that is ahead. */
 export function decideElection(own: Standing, others: readonly Standing[], waited: { readonly ms: number; readonly mostMs: number }): "take" | "wait" {
   if (waited.ms >= waited.mostMs) return "take";
-  const ahead = others.filter(({ candidate, positions }) => candidate && isAhead(positions, own.positions));
+  const refused = refusals([own, ...others]);
+  const ahead = others.filter(({ candidate, stored }) => candidate && isAhead(stored, own.stored, refused));
   if (ahead.length === 0) return "take";
   // Ahead of each other in different databases: somebody has to fetch, and the one with the lowest id does.
-  const mutual = ahead.every(({ positions }) => isAhead(own.positions, positions));
+  const mutual = ahead.every(({ stored }) => isAhead(own.stored, stored, refused));
   return mutual && ahead.every(({ nodeId }) => own.nodeId < nodeId) ? "take" : "wait";
 }

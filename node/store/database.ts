@@ -17,6 +17,7 @@ import { beginEpoch, epochReached, historyUpTo, type EpochHistory } from "./epoc
 import type { DatabasePaths } from "./names.ts";
 import { PageSums } from "./page-sums.ts";
 import { Sidecar, loadState, saveState, type DatabaseState } from "./sidecar.ts";
+import { Tail } from "./tail.ts";
 import { LogOutput, TxLog, type LogEntry } from "./tx-log.ts";
 
 /** What the whole store shares: who writes, in which epoch, on which boot of the machine. */
@@ -47,6 +48,21 @@ export interface Change {
   readonly candidateCount: number;
 }
 
+/** A change that is ready for the log. */
+export interface Draft {
+  /** Holds the whole LTX file; undefined when it is too big for the log. */
+  readonly output: LogOutput | undefined;
+  readonly position: Position;
+  readonly pgnos: readonly number[];
+  readonly sums: readonly bigint[];
+  readonly pageSize: number;
+  readonly pageCount: number;
+  readonly resized: boolean;
+  readonly first: boolean;
+  readonly changeCounter: number | undefined;
+  readonly loggedAsWal: boolean;
+}
+
 export type RecordOutcome = "recorded" | "unchanged" | "invalid";
 
 /** Pages between two yields of a long `record`. */
@@ -61,6 +77,8 @@ export class Database {
   readonly paths: DatabasePaths;
   readonly sums = new PageSums();
   readonly log: TxLog;
+  /** What is stored behind the position and not committed yet. */
+  readonly tail: Tail;
   readonly #context: StoreContext;
   readonly #sidecar: Sidecar;
   readonly #listeners = new Set<(database: Database) => void>();
@@ -80,6 +98,7 @@ export class Database {
     this.paths = paths;
     this.#context = context;
     this.log = new TxLog(paths.log, (path, reason) => context.setAside(path, reason));
+    this.tail = new Tail(paths.log, (path, reason) => context.setAside(path, reason));
     this.#sidecar = new Sidecar(paths.log);
   }
 
@@ -123,6 +142,7 @@ export class Database {
    */
   open(): void {
     this.log.open();
+    this.tail.open();
     const state = loadState(this.paths.log, (path, reason) => this.#context.setAside(path, reason));
     this.#state = state;
     this.#writing = state?.writing ?? false;
@@ -237,6 +257,7 @@ export class Database {
   close(clean: boolean): void {
     this.saveSidecar(clean);
     this.#sidecar.close();
+    this.tail.close();
     this.log.close();
   }
 
@@ -254,6 +275,14 @@ export class Database {
    * Yields now and then so that a long one can let other work through; the caller keeps others off this database meanwhile.
    */
   *recordSteps(change: Change): Generator<void, RecordOutcome> {
+    const draft = yield* this.draftSteps(change);
+    if (typeof draft === "string") return draft;
+    this.commit(draft);
+    return "recorded";
+  }
+
+  /** The first half of `recordSteps`: everything but the log entry and the new position, which `commit` makes. Ended by `commit` or `abandon`. */
+  *draftSteps(change: Change): Generator<void, Draft | Exclude<RecordOutcome, "recorded">> {
     const { pageSize, pageCount } = change;
     const first = this.#position.txid === 0;
     const resized = this.pageSize !== 0 && this.pageSize !== pageSize;
@@ -289,10 +318,24 @@ export class Database {
       if (++sliced % SLICE_PAGES === 0) yield;
     }
     const checksum = CHECKSUM_FLAG | xor;
+    let drafted = false;
     try {
       if (change.stillValid?.() === false) return "invalid";
       if (pgnos.length === 0 && pageCount === this.sums.pageCount && !resized) return "unchanged";
       encoder?.finish(checksum);
+      drafted = true;
+    } finally {
+      if (!drafted) output?.abandon();
+    }
+    return { output, position: { epoch: this.#position.epoch, txid: max, checksum }, pgnos, sums, pageSize, pageCount, resized, first, changeCounter, loggedAsWal };
+  }
+
+  /** Takes a draft into the log and moves the position. */
+  commit(draft: Draft): void {
+    const { output, position, pgnos, sums, pageSize, pageCount, resized, first, changeCounter, loggedAsWal } = draft;
+    const { checksum } = position;
+    const isBreak = output === undefined;
+    try {
       // Its epoch is known before it is: else a start after a crash would not know whose it is.
       if (first) this.saveState({ epochs: [{ epoch: this.#position.epoch, firstTxid: 1, node: this.#context.nodeName }] });
       output?.commit();
@@ -307,7 +350,7 @@ export class Database {
     this.changeCounter = changeCounter;
     this.loggedAsWal = loggedAsWal;
     this.deleted = false;
-    this.#position = { epoch: this.#position.epoch, txid: max, checksum };
+    this.#position = position;
     if (isBreak) {
       this.saveState({ base: this.#position });
       this.saveSidecar();
@@ -317,7 +360,6 @@ export class Database {
       this.saveSidecar();
     }
     this.#announce();
-    return "recorded";
   }
 
   /** Records a database whose pages have just been copied into place: in the log while it is small, else as a break. */

@@ -206,6 +206,49 @@ export class Follower {
     }
   }
 
+  /** Stores a proposal without showing it. Throws POSITION_MISMATCH when it does not follow what is here, or was refused before all of it had come. */
+  async prepare(ltx: Buffer, epoch: number, serial: number): Promise<void> {
+    await this.turn.run(() => {
+      const { database } = this;
+      const sums: [number, bigint][] = [];
+      const { header, trailer } = decodeLtx(ltx, (pgno, page, offset) => sums.push([pgno, pageChecksumAt(pgno, offset, page.length)]));
+      if (database.distrust !== undefined) throw this.#mismatch(header, database.distrust);
+      if (serial <= database.tail.refused) throw this.#mismatch(header, "it was refused");
+      if (header.minTxid !== database.position.txid + 1) throw this.#mismatch(header, "it does not follow");
+      this.#checkFits(header, database.position);
+      if (this.#checksumAfter(header, sums) !== trailer.postApplyChecksum) throw this.#mismatch(header, "the result would have another checksum");
+      database.tail.store({ epoch, txid: header.maxTxid, serial, preApplyChecksum: header.preApplyChecksum, checksum: trailer.postApplyChecksum, ltx });
+    });
+  }
+
+  /** Publishes the proposal of this serial. False when it is not here: then the transaction itself is wanted. */
+  async confirm(serial: number, ownership?: Ownership, history?: EpochHistory): Promise<boolean> {
+    return this.turn.run(async () => {
+      const tail = this.database.tail.after(this.database.position);
+      if (tail?.serial !== serial) return false;
+      await this.#apply(tail.ltx, tail.epoch, ownership, history);
+      return true;
+    });
+  }
+
+  async rewind(serial: number): Promise<void> {
+    await this.turn.run(() => this.database.tail.rewind(serial));
+  }
+
+  /** The node is about to be the primary: what it has stored is published, unless it is known to be refused. Returns whether something was. */
+  async settle(refused: number): Promise<boolean> {
+    return this.turn.run(async () => {
+      const tail = this.database.tail.after(this.database.position);
+      if (tail === undefined) return false;
+      if (tail.serial <= refused) {
+        this.database.tail.rewind(refused);
+        return false;
+      }
+      await this.#apply(tail.ltx, tail.epoch, undefined, undefined);
+      return true;
+    });
+  }
+
   #mismatch(header: LtxHeader, reason: string): AppError {
     return new AppError("POSITION_MISMATCH", [`transactions ${formatHex16(header.minTxid)} to ${formatHex16(header.maxTxid)}`, this.database.name, `${formatPosition(this.database.position)} (${reason})`]);
   }

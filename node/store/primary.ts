@@ -13,10 +13,14 @@ import { files } from "../io/files.ts";
 import { databasePageCount, isDatabaseHeader, lockPgno, readDatabaseHeader } from "../sqlite/database-header.ts";
 import { decodeJournalHeader } from "../sqlite/journal.ts";
 import { frameOffset } from "../sqlite/wal.ts";
-import { readDatabasePage, type Change, type Database, type RecordOutcome } from "./database.ts";
+import { assert } from "../core/assert.ts";
+import type { WalCommit } from "../core/mount-hooks.ts";
+import { AppError, isAppError } from "../../proto/errors.ts";
+import { readDatabasePage, type Change, type Database, type Draft, type RecordOutcome } from "./database.ts";
 import { journalCandidates } from "./journal-capture.ts";
 import { isWriting } from "./locks.ts";
 import { PageSums } from "./page-sums.ts";
+import { namesSuperJournal, openCommit, restoreJournalHeader, SyncCommits, type SyncTerms } from "./sync-commit.ts";
 import { Turn } from "./turn.ts";
 import { openWithFirstPage } from "./wal-opening.ts";
 import { WalCapture, newestFrames, type WalBatch, type WalPoint } from "./wal-capture.ts";
@@ -48,6 +52,8 @@ export class Primary {
   readonly database: Database;
   readonly wal: WalCapture;
   readonly turn = new Turn();
+  /** Present with durability sync. */
+  readonly sync: SyncCommits | undefined;
   readonly stats: PrimaryStats = { flushes: 0, commits: 0, diffs: 0, gaps: 0 };
   readonly #report: (message: string, error: unknown) => void;
   /** mtime of the database file when its content was last known to be in the log, for journal modes that give no signal. */
@@ -55,12 +61,15 @@ export class Primary {
   #walCreatedMs: number | undefined;
   #shortLives = 0;
   #gap = false;
+  /** A commit waits for followers. */
+  #holding = false;
   #rawWriting = false;
   /** The file was rewritten past SQLite since the last diff: whatever its change counter says, it is one transaction. */
   #rewritten = false;
 
-  constructor(database: Database, report: (message: string, error: unknown) => void) {
+  constructor(database: Database, report: (message: string, error: unknown) => void, sync?: SyncTerms) {
     this.database = database;
+    this.sync = sync === undefined ? undefined : new SyncCommits(database, sync);
     this.wal = new WalCapture(database.paths);
     this.#report = report;
   }
@@ -151,6 +160,8 @@ export class Primary {
 
   /** Everything committed before the call is in the log when this resolves. Rejects when the log cannot take it. */
   async flush(): Promise<void> {
+    // Whoever waits for followers holds SQLite's lock for writing, and everything before its commit was captured when it began to wait.
+    if (this.#holding) return;
     if (this.turn.idle && !this.#gap && this.database.distrust === undefined) {
       const look = this.#settledLook();
       if (look === "none") return;
@@ -223,7 +234,7 @@ export class Primary {
     return false;
   }
 
-  #walChange(batch: WalBatch): Change & { databaseFd: number | undefined } {
+  #walChange(batch: WalBatch, readFrame: WalCapture["readPage"] = (...args) => this.wal.readPage(...args)): Change & { databaseFd: number | undefined } {
     const { database } = this;
     const frames = newestFrames(batch);
     const { pageSize, pageCount } = batch;
@@ -237,7 +248,7 @@ export class Primary {
       readPage: (pgno, offset) => {
         const frame = frames.get(pgno);
         if (frame === undefined) return readDatabasePage(databaseFd!, pgno, pageSize, offset);
-        if (!this.wal.readPage(frame, pageSize, ARENA, offset)) throw new Error(`frame ${frame} of "${database.name}" cannot be read`);
+        if (!readFrame(frame, pageSize, ARENA, offset)) throw new Error(`frame ${frame} of "${database.name}" cannot be read`);
       },
       wal: { offset: frameOffset(batch.from, pageSize), size: batch.pages.length * (pageSize + 24), salt1: batch.next.salt1, salt2: batch.next.salt2 },
     };
@@ -268,6 +279,57 @@ export class Primary {
     return outcome;
   }
 
+  /**
+   * durability sync: a writer has written all of a transaction but the last piece, and waits. Resolves once that is written, which is once enough
+   * followers have stored the transaction; throws SYNC_REFUSED, and then nothing of it is left that a recovery would take.
+   */
+  walCommit(commit: WalCommit, write: () => void): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    this.turn.run(() => this.#walCommit(commit, write, resolve)).catch((error: unknown) => {
+      // Without effect once the writer has its answer: then the frames are in the WAL, and capture finds them there.
+      reject(error as Error);
+      if (!isAppError(error, "SYNC_REFUSED")) this.#report(`Capture of "${this.database.name}" failed`, error);
+    });
+    return promise;
+  }
+
+  async #walCommit(commit: WalCommit, write: () => void, answer: () => void): Promise<void> {
+    const { database, sync } = this;
+    assert(sync !== undefined);
+    if (this.wal.wasNeverPublished()) this.#gap = true;
+    await this.flushHeld();
+    const { captured } = this.wal;
+    const continues = captured !== undefined && captured.salt1 === commit.salt1 && captured.salt2 === commit.salt2 ? captured.frame === commit.from - 1 : commit.from === 1;
+    if (!continues) {
+      this.#gap = true;
+      await this.flushHeld();
+    }
+    if (this.#gap || database.distrust !== undefined) throw new AppError("SYNC_REFUSED", [database.name, "what was committed before it is still being read"]);
+    const opened = openCommit(database.paths.wal, commit);
+    const change = this.#walChange(opened.batch, opened.readPage);
+    try {
+      const draft = await pausing(database.draftSteps(change));
+      const undo = typeof draft === "string" ? undefined : await this.#hold(sync, draft);
+      try {
+        write();
+      } catch (error) {
+        undo?.();
+        throw error;
+      }
+      this.wal.committed(opened.batch.next);
+      answer();
+      if (typeof draft === "string") return;
+      // The writer goes on meanwhile; whoever wants the position waits for the turn.
+      await nextTick();
+      database.commit(draft);
+      this.stats.flushes++;
+      this.stats.commits++;
+    } finally {
+      opened.close();
+      if (change.databaseFd !== undefined) fs.closeSync(change.databaseFd);
+    }
+  }
+
   /** A rollback journal ends: its transaction is committed or was rolled back. Called before the journal goes, the application waits. */
   async journalEnds(zeroedHeader?: Buffer): Promise<void> {
     await this.turn.run(async () => {
@@ -280,11 +342,13 @@ export class Primary {
       if (candidates.pages.length === 0 && candidates.pageCount === this.database.sums.pageCount) return;
       const fd = files.open("capture:database", this.database.paths.database, "r");
       try {
-        const outcome = await pausing(this.database.recordSteps({
+        const draft = await pausing(this.database.draftSteps({
           commits: 1, pageSize: candidates.pageSize, pageCount: candidates.pageCount, candidates: candidates.pages, candidateCount: candidates.pages.length,
           readPage: (pgno, offset) => readDatabasePage(fd, pgno, candidates.pageSize, offset),
         }));
-        if (outcome === "recorded") {
+        if (typeof draft !== "string") {
+          await this.#holdJournal(draft, zeroedHeader);
+          this.database.commit(draft);
           this.stats.flushes++;
           this.stats.commits++;
         }
@@ -293,6 +357,35 @@ export class Primary {
       }
       this.noteFile();
     });
+  }
+
+  async #hold(sync: SyncCommits, draft: Draft): Promise<() => void> {
+    this.#holding = true;
+    try {
+      return await sync.hold(draft);
+    } finally {
+      this.#holding = false;
+    }
+  }
+
+  /** durability sync: the journal stays, or becomes hot again, unless enough followers have stored the transaction. */
+  async #holdJournal(draft: Draft, zeroedHeader: Buffer | undefined): Promise<void> {
+    if (this.sync === undefined) return;
+    const { journal } = this.database.paths;
+    if (namesSuperJournal(journal)) return this.#noteUnheld("it is part of a transaction over several databases");
+    try {
+      await this.#hold(this.sync, draft);
+    } catch (error) {
+      if (zeroedHeader !== undefined) restoreJournalHeader(journal, zeroedHeader);
+      throw error;
+    }
+  }
+
+  /** A commit that could not be held is at least no secret. */
+  #noteUnheld(reason: string): void {
+    if (this.sync === undefined) return;
+    this.sync.unheld++;
+    this.#report(`A commit to "${this.database.name}" did not wait for followers as durability sync asks for: ${reason}`, undefined);
   }
 
   /** A program begins to rewrite the file past SQLite (it emptied it): nothing is captured until it is done. */
@@ -370,6 +463,8 @@ export class Primary {
   async #attemptDiff(options: { journalEnds?: boolean }): Promise<boolean> {
     const path = this.database.paths.database;
     if (!fs.existsSync(path)) return true;
+    // In a moment the index says what the log says.
+    if (this.wal.awaitsPublication) return false;
     this.stats.diffs++;
     const fd = files.open("diff:database", path, "r");
     try {
@@ -434,6 +529,7 @@ export class Primary {
     const counter = header?.changeCounter;
     const known = database.changeCounter;
     const commits = !this.#rewritten && overlay === undefined && counter !== undefined && known !== undefined && counter > known ? counter - known : 1;
+    const first = database.position.txid === 0;
     const outcome = await pausing(database.recordSteps({
       commits, pageSize, pageCount, candidates: changed, candidateCount: changed.length,
       readPage: (pgno, offset) => {
@@ -446,6 +542,7 @@ export class Primary {
     if (outcome === "recorded") {
       this.stats.flushes++;
       this.stats.commits += commits;
+      if (!first) this.#noteUnheld("it was found by comparing the database with the log (journal_mode MEMORY or OFF, PERSIST with synchronous=OFF, or a program past SQLite)");
     }
     return finish();
   }

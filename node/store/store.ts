@@ -8,11 +8,11 @@
  */
 import fs from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { splitCompanion, type MountHooks } from "../core/mount-hooks.ts";
+import { splitCompanion, type MountHooks, type WalCommit } from "../core/mount-hooks.ts";
 import { files } from "../io/files.ts";
 import { isDatabaseHeader } from "../sqlite/database-header.ts";
 import { AppError } from "../../proto/errors.ts";
-import { formatPosition } from "../../proto/position.ts";
+import { formatPosition, ZERO_POSITION } from "../../proto/position.ts";
 import { Aside } from "./aside.ts";
 import { CaptureClock } from "./capture-clock.ts";
 import { compactLog } from "./compaction.ts";
@@ -23,6 +23,8 @@ import { Primary } from "./primary.ts";
 import { beginFollower, beginPrimary, type SwitchParts } from "./switching.ts";
 import { Diverged } from "./diverged.ts";
 import { keepDiverged, type DivergedPages, type DivergenceFacts } from "./diverged-writer.ts";
+import type { StoredPosition } from "../core/stored-position.ts";
+import type { Quorum, SyncTerms } from "./sync-commit.ts";
 import { copyDatabase } from "./transfer.ts";
 
 export interface StoreOptions {
@@ -34,6 +36,8 @@ export interface StoreOptions {
   readonly replicates: (name: string) => boolean;
   /** The lease of a primary can end: its fences are kept ready. Not so where the configuration names the primary. */
   readonly leaseCanEnd: boolean;
+  /** Terms of durability sync for a database of this name; undefined for async. */
+  readonly sync?: (name: string) => { readonly replicas: number; readonly timeoutMs: number } | undefined;
   readonly retention: { readonly durationMs: number; readonly bytes: number };
   /** For a driver that does not pass files through. */
   readonly mount?: MountAccess;
@@ -81,7 +85,7 @@ export class Store implements MountHooks {
       },
     };
     this.#clock = new CaptureClock((message, error) => this.report(message, error));
-    this.#switching = { host: options.host, clock: this.#clock, rest: options.leaseCanEnd ? "ready" : "off", report: (message, error) => this.report(message, error) };
+    this.#switching = { host: options.host, clock: this.#clock, rest: options.leaseCanEnd ? "ready" : "off", sync: (name) => this.#syncTerms(name), report: (message, error) => this.report(message, error) };
     // The root of the mount, with the mode of the root of any new file system; what lies around it stays private.
     files.mkdir("store:files", join(options.dataDir, "files"), 0o755);
     files.mkdir("store:log", join(options.dataDir, "log"));
@@ -192,9 +196,43 @@ export class Store implements MountHooks {
     this.#namesChanged();
   }
 
+  #newPrimary(database: Database): Primary {
+    return new Primary(database, (message, error) => this.report(message, error), this.#syncTerms(database.name));
+  }
+
+  #syncTerms(name: string): SyncTerms | undefined {
+    const terms = this.#options.sync?.(name);
+    return terms === undefined ? undefined : { ...terms, quorum: () => this.quorum };
+  }
+
+  /** Asked by commits of databases with durability sync; set by whoever serves the followers. */
+  quorum: Quorum | undefined;
+
+  /** How far this node has stored a database, for an election. */
+  storedPosition(name: string): StoredPosition {
+    const database = this.#databases.get(name)?.database;
+    if (database === undefined) return { published: ZERO_POSITION, tail: undefined, refused: 0 };
+    const tail = database.distrust === undefined ? database.tail.after(database.position) : undefined;
+    return {
+      published: database.position, refused: database.tail.refused,
+      tail: tail === undefined ? undefined : { position: { epoch: tail.epoch, txid: tail.txid, checksum: tail.checksum }, serial: tail.serial },
+    };
+  }
+
+  /**
+   * A follower that was elected, before becomePrimary: publishes what it has stored behind its position. `refused` is the highest serial that
+   * any node asked in the election knows to be refused. Returns whether something was published.
+   */
+  async settle(name: string, refused: number): Promise<boolean> {
+    const follower = this.#databases.get(name)?.follower;
+    return follower === undefined ? false : follower.settle(refused);
+  }
+
   /** This node follows from now on: every database gets its fence before this resolves. What it wrote is captured first. */
   async becomeFollower(options: { live: boolean }): Promise<void> {
     this.#role = "follower";
+    // Whoever waits for followers holds the lock that the fence wants.
+    this.quorum?.refuseAll("this node is the primary no more");
     for (const path of [...this.#newborn.keys()]) this.#stopWatchingNewborn(path);
     await Promise.all([...this.#databases.values()].map((entry) => beginFollower(entry, options.live, this.#switching)));
     this.#namesChanged();
@@ -439,7 +477,7 @@ export class Store implements MountHooks {
     if (entry.primary !== undefined) return entry.primary;
     const { database } = entry;
     database.enterEpoch(this.#epoch);
-    const primary = new Primary(database, (message, error) => this.report(message, error));
+    const primary = this.#newPrimary(database);
     entry.primary = primary;
     this.#clock.add(primary);
     this.#keepFenceReady(entry);
@@ -509,6 +547,14 @@ export class Store implements MountHooks {
 
   walSyncs(path: string): void {
     this.#clock.lookWhileSyncing(splitCompanion(path).base);
+  }
+
+  async walCommit(path: string, commit: WalCommit, write: () => void): Promise<void> {
+    this.#refuseOnFollower(path);
+    const primary = this.#owner(path).entry?.primary;
+    // A local database whose name a rule for sync covers as well.
+    if (primary?.sync === undefined) return write();
+    await primary.walCommit(commit, write);
   }
 
   journalZeroed(path: string, header: Buffer | undefined): void | Promise<void> {

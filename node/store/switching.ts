@@ -12,12 +12,15 @@ import { Follower, type FollowerHost } from "./follower.ts";
 import { captureLast } from "./last-capture.ts";
 import { Primary } from "./primary.ts";
 import type { StoredDatabase } from "./store.ts";
+import type { SyncTerms } from "./sync-commit.ts";
 
 export interface SwitchParts {
   readonly host: FollowerHost;
   readonly clock: CaptureClock;
   /** The level of the fence while a database is written here. */
   readonly rest: "off" | "ready";
+  /** Terms of durability sync for a database. */
+  sync(name: string): SyncTerms | undefined;
   report(message: string, error: unknown): void;
 }
 
@@ -55,7 +58,7 @@ export async function beginPrimary(entry: StoredDatabase, epoch: number, live: b
 
 function startCapture(entry: StoredDatabase, live: boolean, parts: SwitchParts, point: Parameters<Primary["resume"]>[1]): void {
   const { database } = entry;
-  const primary = new Primary(database, (message, error) => parts.report(message, error));
+  const primary = new Primary(database, (message, error) => parts.report(message, error), parts.sync(database.name));
   entry.primary = primary;
   primary.resume(live, point);
   parts.clock.add(primary);

@@ -388,7 +388,7 @@ export class LogOutput {
   #spill(): void {
     if (this.#part === undefined) {
       const { path, commit, abandon } = this.#log.begin(this.#min, this.#max);
-      this.#part = { fd: files.open("log:open", path, "w", 0o600), written: 0, commit, abandon };
+      this.#part = { fd: files.open("log:open", path, "w+", 0o600), written: 0, commit, abandon };
     }
     for (const chunk of this.#chunks) {
       files.write("log:write", this.#part.fd, chunk, 0, chunk.length, this.#part.written);
@@ -396,6 +396,19 @@ export class LogOutput {
     }
     this.#chunks = [];
     this.#bytes = 0;
+  }
+
+  /** All of it, before commit. */
+  content(): Buffer {
+    if (this.#part === undefined) return this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks);
+    this.#spill();
+    const content = Buffer.allocUnsafe(this.#part.written);
+    files.read("log:read", this.#part.fd, content, 0, content.length, 0);
+    return content;
+  }
+
+  get bytes(): number {
+    return (this.#part?.written ?? 0) + this.#bytes;
   }
 
   /** Makes it an entry of the log. */

@@ -46,6 +46,8 @@ export type WalLook = WalBatch | "none" | "unsettled" | "gap";
 
 export class WalCapture {
   captured: WalPoint | undefined;
+  /** Frames that were captured before their writer could publish them (durability sync): until the wal-index shows them there is nothing new. */
+  #unpublished: WalPoint | undefined;
   readonly #paths: DatabasePaths;
   #walFd: number | undefined;
   #shmFd: number | undefined;
@@ -66,6 +68,25 @@ export class WalCapture {
       this.#shmFd = undefined;
     }
     if (which === "wal") this.captured = undefined;
+  }
+
+  /** Everything up to this point is in the log; its writer publishes it in a moment. */
+  committed(point: WalPoint): void {
+    this.captured = point;
+    this.#unpublished = point;
+  }
+
+  /** Whether the writer of frames that are in the log has still to publish them. */
+  get awaitsPublication(): boolean {
+    if (this.#unpublished !== undefined) this.look();
+    return this.#unpublished !== undefined;
+  }
+
+  /** Whether frames that are in the log were never published: their writer died, or failed after its commit. Asked by the next writer, who comes after. */
+  wasNeverPublished(): boolean {
+    const never = this.awaitsPublication;
+    this.#unpublished = undefined;
+    return never;
   }
 
   close(): void {
@@ -97,6 +118,11 @@ export class WalCapture {
     if (files.read("capture:index", shm, this.#header, 0, 136, 0) < 136) return this.#scan(wal);
     const index = decodeWalIndexHeader(this.#header);
     if (!index.valid) return "unsettled";
+    const waited = this.#unpublished;
+    if (waited !== undefined) {
+      if (index.salt1 !== waited.salt1 || index.salt2 !== waited.salt2 || index.mxFrame < waited.frame) return "none";
+      this.#unpublished = undefined;
+    }
     const captured = this.captured;
     const same = captured !== undefined && captured.salt1 === index.salt1 && captured.salt2 === index.salt2;
     const point = { salt1: index.salt1, salt2: index.salt2, checksum: index.frameChecksum, iChange: index.iChange };
@@ -141,6 +167,7 @@ export class WalCapture {
   }
 
   #scan(wal: number): WalLook {
+    this.#unpublished = undefined;
     const head = Buffer.alloc(WAL_HEADER_SIZE);
     if (files.read("capture:wal", wal, head, 0, WAL_HEADER_SIZE, 0) < WAL_HEADER_SIZE) return "none";
     const header = decodeWalHeader(head);

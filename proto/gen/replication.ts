@@ -2,6 +2,7 @@ import type * as grpc from '@grpc/grpc-js';
 import type { MessageTypeDefinition } from '@grpc/proto-loader';
 
 import type { ClusterClient as _sluice_v1_ClusterClient, ClusterDefinition as _sluice_v1_ClusterDefinition } from './sluice/v1/Cluster.ts';
+import type { Confirm as _sluice_v1_Confirm, Confirm__Output as _sluice_v1_Confirm__Output } from './sluice/v1/Confirm.ts';
 import type { DrainedReply as _sluice_v1_DrainedReply, DrainedReply__Output as _sluice_v1_DrainedReply__Output } from './sluice/v1/DrainedReply.ts';
 import type { DrainedRequest as _sluice_v1_DrainedRequest, DrainedRequest__Output as _sluice_v1_DrainedRequest__Output } from './sluice/v1/DrainedRequest.ts';
 import type { EpochStart as _sluice_v1_EpochStart, EpochStart__Output as _sluice_v1_EpochStart__Output } from './sluice/v1/EpochStart.ts';
@@ -21,16 +22,23 @@ import type { NodeState as _sluice_v1_NodeState, NodeState__Output as _sluice_v1
 import type { Position as _sluice_v1_Position, Position__Output as _sluice_v1_Position__Output } from './sluice/v1/Position.ts';
 import type { Positions as _sluice_v1_Positions, Positions__Output as _sluice_v1_Positions__Output } from './sluice/v1/Positions.ts';
 import type { PositionsRequest as _sluice_v1_PositionsRequest, PositionsRequest__Output as _sluice_v1_PositionsRequest__Output } from './sluice/v1/PositionsRequest.ts';
+import type { Prepare as _sluice_v1_Prepare, Prepare__Output as _sluice_v1_Prepare__Output } from './sluice/v1/Prepare.ts';
+import type { Refusal as _sluice_v1_Refusal, Refusal__Output as _sluice_v1_Refusal__Output } from './sluice/v1/Refusal.ts';
 import type { ReplicationClient as _sluice_v1_ReplicationClient, ReplicationDefinition as _sluice_v1_ReplicationDefinition } from './sluice/v1/Replication.ts';
+import type { Rewind as _sluice_v1_Rewind, Rewind__Output as _sluice_v1_Rewind__Output } from './sluice/v1/Rewind.ts';
 import type { SnapshotBegin as _sluice_v1_SnapshotBegin, SnapshotBegin__Output as _sluice_v1_SnapshotBegin__Output } from './sluice/v1/SnapshotBegin.ts';
 import type { SnapshotChunk as _sluice_v1_SnapshotChunk, SnapshotChunk__Output as _sluice_v1_SnapshotChunk__Output } from './sluice/v1/SnapshotChunk.ts';
 import type { SnapshotEnd as _sluice_v1_SnapshotEnd, SnapshotEnd__Output as _sluice_v1_SnapshotEnd__Output } from './sluice/v1/SnapshotEnd.ts';
 import type { SnapshotPages as _sluice_v1_SnapshotPages, SnapshotPages__Output as _sluice_v1_SnapshotPages__Output } from './sluice/v1/SnapshotPages.ts';
 import type { SnapshotRequest as _sluice_v1_SnapshotRequest, SnapshotRequest__Output as _sluice_v1_SnapshotRequest__Output } from './sluice/v1/SnapshotRequest.ts';
 import type { StandingRequest as _sluice_v1_StandingRequest, StandingRequest__Output as _sluice_v1_StandingRequest__Output } from './sluice/v1/StandingRequest.ts';
+import type { Stored as _sluice_v1_Stored, Stored__Output as _sluice_v1_Stored__Output } from './sluice/v1/Stored.ts';
 import type { Subscribe as _sluice_v1_Subscribe, Subscribe__Output as _sluice_v1_Subscribe__Output } from './sluice/v1/Subscribe.ts';
+import type { Tail as _sluice_v1_Tail, Tail__Output as _sluice_v1_Tail__Output } from './sluice/v1/Tail.ts';
 import type { TakeLease as _sluice_v1_TakeLease, TakeLease__Output as _sluice_v1_TakeLease__Output } from './sluice/v1/TakeLease.ts';
 import type { Transactions as _sluice_v1_Transactions, Transactions__Output as _sluice_v1_Transactions__Output } from './sluice/v1/Transactions.ts';
+import type { WaitReplicatedRequest as _sluice_v1_WaitReplicatedRequest, WaitReplicatedRequest__Output as _sluice_v1_WaitReplicatedRequest__Output } from './sluice/v1/WaitReplicatedRequest.ts';
+import type { WaitReplicatedResponse as _sluice_v1_WaitReplicatedResponse, WaitReplicatedResponse__Output as _sluice_v1_WaitReplicatedResponse__Output } from './sluice/v1/WaitReplicatedResponse.ts';
 import type { WaitRequest as _sluice_v1_WaitRequest, WaitRequest__Output as _sluice_v1_WaitRequest__Output } from './sluice/v1/WaitRequest.ts';
 import type { WaitResponse as _sluice_v1_WaitResponse, WaitResponse__Output as _sluice_v1_WaitResponse__Output } from './sluice/v1/WaitResponse.ts';
 import type { WatchRequest as _sluice_v1_WatchRequest, WatchRequest__Output as _sluice_v1_WatchRequest__Output } from './sluice/v1/WatchRequest.ts';
@@ -44,6 +52,7 @@ export interface ProtoGrpcType {
   sluice: {
     v1: {
       Cluster: SubtypeConstructor<typeof grpc.Client, _sluice_v1_ClusterClient> & { service: _sluice_v1_ClusterDefinition }
+      Confirm: MessageTypeDefinition<_sluice_v1_Confirm, _sluice_v1_Confirm__Output>
       DrainedReply: MessageTypeDefinition<_sluice_v1_DrainedReply, _sluice_v1_DrainedReply__Output>
       DrainedRequest: MessageTypeDefinition<_sluice_v1_DrainedRequest, _sluice_v1_DrainedRequest__Output>
       EpochStart: MessageTypeDefinition<_sluice_v1_EpochStart, _sluice_v1_EpochStart__Output>
@@ -63,16 +72,23 @@ export interface ProtoGrpcType {
       Position: MessageTypeDefinition<_sluice_v1_Position, _sluice_v1_Position__Output>
       Positions: MessageTypeDefinition<_sluice_v1_Positions, _sluice_v1_Positions__Output>
       PositionsRequest: MessageTypeDefinition<_sluice_v1_PositionsRequest, _sluice_v1_PositionsRequest__Output>
+      Prepare: MessageTypeDefinition<_sluice_v1_Prepare, _sluice_v1_Prepare__Output>
+      Refusal: MessageTypeDefinition<_sluice_v1_Refusal, _sluice_v1_Refusal__Output>
       Replication: SubtypeConstructor<typeof grpc.Client, _sluice_v1_ReplicationClient> & { service: _sluice_v1_ReplicationDefinition }
+      Rewind: MessageTypeDefinition<_sluice_v1_Rewind, _sluice_v1_Rewind__Output>
       SnapshotBegin: MessageTypeDefinition<_sluice_v1_SnapshotBegin, _sluice_v1_SnapshotBegin__Output>
       SnapshotChunk: MessageTypeDefinition<_sluice_v1_SnapshotChunk, _sluice_v1_SnapshotChunk__Output>
       SnapshotEnd: MessageTypeDefinition<_sluice_v1_SnapshotEnd, _sluice_v1_SnapshotEnd__Output>
       SnapshotPages: MessageTypeDefinition<_sluice_v1_SnapshotPages, _sluice_v1_SnapshotPages__Output>
       SnapshotRequest: MessageTypeDefinition<_sluice_v1_SnapshotRequest, _sluice_v1_SnapshotRequest__Output>
       StandingRequest: MessageTypeDefinition<_sluice_v1_StandingRequest, _sluice_v1_StandingRequest__Output>
+      Stored: MessageTypeDefinition<_sluice_v1_Stored, _sluice_v1_Stored__Output>
       Subscribe: MessageTypeDefinition<_sluice_v1_Subscribe, _sluice_v1_Subscribe__Output>
+      Tail: MessageTypeDefinition<_sluice_v1_Tail, _sluice_v1_Tail__Output>
       TakeLease: MessageTypeDefinition<_sluice_v1_TakeLease, _sluice_v1_TakeLease__Output>
       Transactions: MessageTypeDefinition<_sluice_v1_Transactions, _sluice_v1_Transactions__Output>
+      WaitReplicatedRequest: MessageTypeDefinition<_sluice_v1_WaitReplicatedRequest, _sluice_v1_WaitReplicatedRequest__Output>
+      WaitReplicatedResponse: MessageTypeDefinition<_sluice_v1_WaitReplicatedResponse, _sluice_v1_WaitReplicatedResponse__Output>
       WaitRequest: MessageTypeDefinition<_sluice_v1_WaitRequest, _sluice_v1_WaitRequest__Output>
       WaitResponse: MessageTypeDefinition<_sluice_v1_WaitResponse, _sluice_v1_WaitResponse__Output>
       WatchRequest: MessageTypeDefinition<_sluice_v1_WatchRequest, _sluice_v1_WatchRequest__Output>

@@ -412,6 +412,52 @@ row("R20", "a hot journal on a node that follows now is rolled back, and goes as
   await store.close({ clean: false });
 });
 
+row("R21", "a proposal that is stored and undecided is kept, told and shown to nobody; an election publishes it, or drops it when it is known to be refused", async () => {
+  const SERIAL = 500;
+  const prepared = fs.mkdtempSync(join(folder, "prepared-"));
+  const before = openStore(prepared, { name: "b" });
+  await before.store.becomeFollower({ live: false });
+  const follower = await before.store.followerOf(DATABASE);
+  for (const ltx of sent.slice(0, -1)) await follower.apply(ltx, 1);
+  const base = follower.database.position;
+  const shown = content(prepared);
+  await follower.prepare(sent.at(-1)!, 1, SERIAL);
+  await assert.rejects(follower.prepare(sent.at(-2)!, 1, SERIAL + 1), { code: "POSITION_MISMATCH" });
+  // As kill -9 leaves it.
+  const start = (change: (root: string) => void = () => undefined): Promise<Started> => started("follower", prepared, change);
+  const tailOf = (root: string): string => join(logOf(root), "tail");
+
+  for (const [refused, txid, checksum] of [[0, COMMITS, end()], [SERIAL - 1, COMMITS, end()], [SERIAL, COMMITS - 1, shown], [SERIAL + 9, COMMITS - 1, shown]] as const) {
+    const { store, entry, root } = await start();
+    assert.deepEqual(entry.database.position, base);
+    assert.equal(content(root), shown);
+    assert.deepEqual(store.storedPosition(DATABASE), { published: base, refused: 0, tail: { position: { epoch: 1, txid: COMMITS, checksum: end() }, serial: SERIAL } });
+    assert.equal(await store.settle(DATABASE, refused), refused < SERIAL);
+    assert.equal(store.storedPosition(DATABASE).tail, undefined);
+    await store.becomePrimary(2, { live: true });
+    await store.flushAll();
+    assert.deepEqual(entry.database.position, { epoch: 2, txid, checksum });
+    assert.equal(content(root), checksum);
+    await store.close({ clean: false });
+  }
+
+  const confirmed = await start();
+  assert.equal(await confirmed.entry.follower!.confirm(SERIAL + 1), false);
+  assert.equal(await confirmed.entry.follower!.confirm(SERIAL), true);
+  assert.deepEqual(confirmed.entry.database.position, { epoch: 1, txid: COMMITS, checksum: end() });
+  assert.equal(confirmed.store.storedPosition(DATABASE).tail, undefined);
+  await confirmed.store.close({ clean: false });
+
+  for (const [how, aside] of [[(root: string): void => fs.truncateSync(tailOf(root), fs.statSync(tailOf(root)).size - 1), 0], [(root: string): void => fs.writeFileSync(tailOf(root), Buffer.alloc(80, 1)), 1]] as const) {
+    const { store, entry, root } = await start(how);
+    assert.equal(store.storedPosition(DATABASE).tail, undefined);
+    assert.deepEqual(entry.database.position, base);
+    assert.equal(asideOf(root).length, aside);
+    await store.close({ clean: false });
+  }
+  await before.store.close({ clean: false });
+});
+
 test("every row of the table in ARCHITECTURE.md has its test, and every test its row", () => {
   const text = fs.readFileSync(fileURLToPath(new URL("../../ARCHITECTURE.md", import.meta.url)), "utf8");
   const section = text.split(/^## /m).find((part) => part.startsWith("Start-up recovery\n"));

@@ -54,6 +54,7 @@ async function serve(options: ServerOptions): Promise<void> {
     afterCreate: (path) => { tell("afterCreate", path); },
     afterRawWrite: (path) => { tell("afterRawWrite", path); },
     afterLastClose: (path) => { tell("afterLastClose", path); },
+    walCommit: async (_path, _commit, write) => write(),
     walSyncs: () => undefined,
     journalZeroed: (path, header) => before("journalZeroed", path, header?.toString("hex")),
     readVirtual: (path) => {

@@ -48,6 +48,7 @@ async function serve(options: NativeEngineOptions): Promise<void> {
     afterCreate: (path) => tell("afterCreate", path),
     afterRawWrite: (path) => tell("afterRawWrite", path),
     afterLastClose: (path) => tell("afterLastClose", path),
+    walCommit: async (_path, _commit, write) => write(),
     walSyncs: () => undefined,
     journalZeroed: (path, header) => before("journalZeroed", path, header?.toString("hex")),
     readVirtual: (path) => (options.virtual[path] === undefined ? undefined : Buffer.from(options.virtual[path])),

@@ -63,7 +63,7 @@ proxy:
   rules: [{path: "/assets/*", to: local}, {path: "/r/*", consistency: strong, cookie: false, databases: ["a.db", "b/*"]}]
 exec: [node, server.js, --port, 3000, true, 0x1F]
 log: {level: debug, format: json}
-databases: {"*.db": {durability: async}, "cache/*.db": {replicate: false}}
+databases: {"*.db": {durability: sync, syncReplicas: 2, syncTimeout: 800ms}, "cache/*.db": {replicate: false}}
 retention: {duration: 1h, bytes: 1.5GiB}
 `);
   assert.equal(source.lines["proxy.maxLag"], 12);
@@ -77,7 +77,7 @@ retention: {duration: 1h, bytes: 1.5GiB}
       rules: [{ path: "/assets/*", to: "local", consistency: "session", cookie: true }, { path: "/r/*", to: "auto", consistency: "strong", cookie: false, databases: ["a.db", "b/*"] }],
     },
     exec: ["node", "server.js", "--port", "3000", "true", "0x1F"], log: { level: "debug", format: "json" },
-    databases: [{ pattern: "*.db", durability: "async", replicate: true }, { pattern: "cache/*.db", durability: "async", replicate: false }],
+    databases: [{ pattern: "*.db", durability: "sync", syncReplicas: 2, syncTimeoutMs: 800, replicate: true }, { pattern: "cache/*.db", durability: "async", syncReplicas: 1, syncTimeoutMs: 5_000, replicate: false }],
     retention: { durationMs: 3_600_000, bytes: 1_610_612_736 },
   });
 });
@@ -143,7 +143,8 @@ const BAD_FILES: readonly (readonly [text: string, sentences: readonly string[]]
   ["+quorum: 3", ["line 2: quorum: this key is not known; remove it, or use one of node, data, fuse, listen, advertise, admin, lease, proxy, exec, log, databases, retention"]],
   ["+__proto__: 1", ['line 2: ["__proto__"]: this key is not known; remove it, or use one of node, data, fuse, listen, advertise, admin, lease, proxy, exec, log, databases, retention']],
   ["+databases: {a.db: {replicat: false}}", ['line 2: databases["a.db"].replicat: this key is not known; did you mean "replicate"?']],
-  ["+databases: {a.db: {durability: sync}}", ['line 2: databases["a.db"].durability: "sync" is not known; write async, the only one so far']],
+  ["+databases: {a.db: {durability: fsync}}", ['line 2: databases["a.db"].durability: "fsync" is not known; did you mean "async"?']],
+  ["+databases: {a.db: {durability: sync, syncReplicas: 0}}", ['line 2: databases["a.db"].syncReplicas: 0 is not a whole number from 1 to 16; write such a number']],
   ["+databases: {a.db: {replicate: 1}}", ['line 2: databases["a.db"].replicate: 1 is not true or false; write true or false']],
   ["+databases: {a.db: false}", ['line 2: databases["a.db"]: false is not a group of keys; write a group of keys']],
   ["+node: a", ['line 2: node: "a" is not a group of keys; write a group of keys']],

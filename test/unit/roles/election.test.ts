@@ -8,7 +8,9 @@ import { callDeadline, leaseTimes, renewDelay } from "../../../node/roles/lease-
 import type { Position } from "../../../proto/position.ts";
 
 const at = (epoch: number, txid: number): Position => ({ epoch, txid, checksum: 1n });
-const node = (nodeId: string, positions: Record<string, Position>, candidate = true): Standing => ({ nodeId, candidate, positions: new Map(Object.entries(positions)) });
+const node = (nodeId: string, positions: Record<string, Position>, candidate = true): Standing => ({
+  nodeId, candidate, stored: new Map(Object.entries(positions).map(([name, published]) => [name, { published, tail: undefined, refused: 0 }])),
+});
 const young = { ms: 0, mostMs: 1_000 };
 
 test("a node takes the lease when nobody is ahead, waits for a candidate that is, and does not wait for ever", () => {
@@ -33,6 +35,18 @@ test("of two nodes that are ahead of each other, exactly one takes the lease at 
   assert.deepEqual([decideElection(one, [two], young), decideElection(two, [one], young)], ["take", "wait"]);
 });
 
+test("a proposal that is stored counts, unless any of the nodes knows that it was refused; what is published counts more", () => {
+  const published = at(1, 10);
+  const standing = (nodeId: string, tail: number | undefined, refused = 0, seen = published): Standing => ({
+    nodeId, candidate: true, stored: new Map([["app.db", { published: seen, tail: tail === undefined ? undefined : { position: at(1, 11), serial: tail }, refused }]]),
+  });
+  assert.equal(decideElection(standing("a", undefined), [standing("b", 7)], young), "wait");
+  assert.equal(decideElection(standing("a", undefined, 7), [standing("b", 7)], young), "take");
+  assert.equal(decideElection(standing("a", undefined), [standing("b", 7), standing("c", undefined, 7)], young), "take");
+  assert.equal(decideElection(standing("a", 7), [standing("b", 8)], young), "wait", "the later proposal of one TXID");
+  assert.equal(decideElection(standing("a", 7), [standing("b", undefined, 0, at(1, 11))], young), "wait");
+});
+
 test("among nodes that all see each other somebody takes the lease at once, and nobody who lacks what another candidate has alone", () => {
   const positions = fc.dictionary(fc.constantFrom("x.db", "y.db", "z.db"), fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 5 })));
   fc.assert(fc.property(fc.array(positions, { minLength: 1, maxLength: 4 }), (all) => {
@@ -40,8 +54,8 @@ test("among nodes that all see each other somebody takes the lease at once, and 
     const takers = nodes.filter((one) => decideElection(one, nodes.filter((other) => other !== one), young) === "take");
     for (const taker of takers) {
       for (const other of nodes) {
-        const lacks = aheadIn(other.positions, taker.positions).length > 0;
-        if (lacks && other !== taker) assert.ok(aheadIn(taker.positions, other.positions).length > 0, "it is ahead of the other in something");
+        const lacks = aheadIn(other.stored, taker.stored, new Map()).length > 0;
+        if (lacks && other !== taker) assert.ok(aheadIn(taker.stored, other.stored, new Map()).length > 0, "it is ahead of the other in something");
       }
     }
     assert.equal(decideElection(nodes[0]!, nodes.slice(1), { ms: 1_000, mostMs: 1_000 }), "take");

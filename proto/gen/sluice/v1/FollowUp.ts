@@ -3,17 +3,20 @@
 import type { Hello as _sluice_v1_Hello, Hello__Output as _sluice_v1_Hello__Output } from '../../sluice/v1/Hello.ts';
 import type { Position as _sluice_v1_Position, Position__Output as _sluice_v1_Position__Output } from '../../sluice/v1/Position.ts';
 import type { Subscribe as _sluice_v1_Subscribe, Subscribe__Output as _sluice_v1_Subscribe__Output } from '../../sluice/v1/Subscribe.ts';
+import type { Stored as _sluice_v1_Stored, Stored__Output as _sluice_v1_Stored__Output } from '../../sluice/v1/Stored.ts';
 
 export interface FollowUp {
   'hello'?: (_sluice_v1_Hello | null);
   'ack'?: (_sluice_v1_Position | null);
   'subscribe'?: (_sluice_v1_Subscribe | null);
-  'kind'?: "hello"|"ack"|"subscribe";
+  'stored'?: (_sluice_v1_Stored | null);
+  'kind'?: "hello"|"ack"|"subscribe"|"stored";
 }
 
 export interface FollowUp__Output {
   'hello'?: (_sluice_v1_Hello__Output | null);
   'ack'?: (_sluice_v1_Position__Output | null);
   'subscribe'?: (_sluice_v1_Subscribe__Output | null);
-  'kind'?: "hello"|"ack"|"subscribe";
+  'stored'?: (_sluice_v1_Stored__Output | null);
+  'kind'?: "hello"|"ack"|"subscribe"|"stored";
 }
