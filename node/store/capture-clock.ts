@@ -205,7 +205,12 @@ export class CaptureClock {
   #watchFile(entry: Watched): void {
     entry.fileWatcher?.close();
     try {
-      entry.fileWatcher = watch(entry.primary.database.paths.database, { persistent: false }, () => this.#checkFileIn(entry, FILE_PAUSE_MS));
+      entry.fileWatcher = watch(entry.primary.database.paths.database, { persistent: false }, () => {
+        // One event is enough until the look: a checkpoint makes one for each page, and each would wake this thread.
+        entry.fileWatcher?.close();
+        entry.fileWatcher = undefined;
+        this.#checkFileIn(entry, FILE_PAUSE_MS);
+      });
       entry.fileWatcher.on("error", () => undefined);
     } catch {
       entry.fileWatcher = undefined; // The file is gone; the store removes the database.
@@ -216,6 +221,8 @@ export class CaptureClock {
     entry.fileTimer ??= setTimeout(() => {
       entry.fileTimer = undefined;
       if (!this.#watched.has(entry.primary.database.name)) return;
+      // Before the look, so that what comes after it is told.
+      if (entry.fileWatcher === undefined) this.#watchFile(entry);
       entry.primary.checkFile().then(
         (found) => found === "later" && this.#checkFileIn(entry, FILE_LATER_MS),
         (error: unknown) => this.#report(`Look at "${entry.primary.database.name}" failed`, error),
