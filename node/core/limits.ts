@@ -19,16 +19,21 @@ export const STREAM_PIECE_BYTES = 256 << 10;
 export const DIFF_LOG_BYTES_MAX = 256 << 20;
 /** An import of more bytes than this is a break in the log. */
 export const IMPORT_LOG_BYTES_MAX = 16 << 20;
-/** Frames in a follower's WAL that start a checkpoint: SQLite's own default. */
-export const REPLICA_CHECKPOINT_FRAMES = 1000;
+/**
+ * A follower's WAL of so many bytes starts a checkpoint, of two fdatasyncs: on a disk that it shares with a primary each makes the writers there
+ * wait for the journal of the file system. SQLite's default is a quarter of it with pages of 4 KiB; a reader looks pages up in one hash table.
+ */
+export const REPLICA_CHECKPOINT_BYTES = 16 << 20;
+/** But not before so many frames: SQLite's own default. */
+export const REPLICA_CHECKPOINT_FRAMES_MIN = 1000;
 /** Polls of a busy WAL without news after which the watch is set again. */
 export const CAPTURE_QUIET_POLLS = 8;
 /** How often the sidecar of page checksums is brought up to date, in ms. */
 export const SIDECAR_INTERVAL_MS = 5_000;
 /** Small log files that are merged into one. */
-export const COMPACT_FILES = 64;
-/** At most this many are merged at once: a merge holds up everything else for that long. */
-export const COMPACT_FILES_MAX = 128;
+export const COMPACT_FILES = 32;
+/** At most this many are merged at once: a merge holds up everything else, some 2 ms for so many small transactions. */
+export const COMPACT_FILES_MAX = 32;
 /** Largest merged file, in bytes. */
 export const COMPACT_BYTES_MAX = 8 << 20;
 

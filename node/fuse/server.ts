@@ -37,7 +37,7 @@ export interface DirectoryEntry {
 }
 
 /** Between two announcements that a `-wal` is fsynced: `synchronous=FULL` does it with every commit. */
-const WAL_SYNC_GAP_MS = 3;
+const WAL_SYNC_GAP_MS = 8;
 
 export class Server {
   readonly filesDir: string;

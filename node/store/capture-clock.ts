@@ -1,7 +1,7 @@
 /**
  * When to look for commits that nobody announces: the clock of WAL capture.
  *
- * Always holds: after a commit, the database is looked at within some ten milliseconds, whatever state the clock is in. Quiet databases cost
+ * Always holds: after a commit, the database is looked at within some 25 milliseconds, whatever state the clock is in. Quiet databases cost
  * nothing: an inotify watch on the `-wal` wakes the clock at the first write. A busy database has no watch, because each event would cost its
  * writer a wake-up per commit; a timer polls it until it has been quiet for a while: each millisecond, or less often while so many commits come
  * that a look costs the writers more processor time than its promptness is worth to readers elsewhere. Then most looks happen when a writer
@@ -15,11 +15,11 @@ import type { Primary } from "./primary.ts";
 const SPINS = 40;
 const POLL_MS = 1;
 /** So many commits for each millisecond since the last look, some looks in a row, make the next ones wait HEAVY_POLL_MS. */
-const HEAVY_COMMITS_PER_MS = 2;
+const HEAVY_COMMITS_PER_MS = 1;
 const HEAVY_STREAK = 8;
-const HEAVY_POLL_MS = 10;
-/** A look while a writer waits for its disk is worth it when the last one is so long ago. */
-const SYNCING_GAP_MS = 3;
+const HEAVY_POLL_MS = 20;
+/** A look while a writer waits for its disk is worth it when the last capture is so long ago. A look with news takes a millisecond of processor on two nodes. */
+const SYNCING_GAP_MS = 14;
 /** From a write to the database file to the look at it, and to the next look where the first could not tell. */
 const FILE_PAUSE_MS = 20;
 const FILE_LATER_MS = 250;
@@ -37,6 +37,9 @@ interface Watched {
   quietPolls: number;
   streak: number;
   lastCommitMs: number;
+  lookedMs: number;
+  /** Commits captured until the last look. */
+  commits: number;
   denseStreak: number;
   heavy: boolean;
 }
@@ -52,7 +55,7 @@ export class CaptureClock {
 
   add(primary: Primary): void {
     if (this.#watched.has(primary.database.name)) return;
-    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0, denseStreak: 0, heavy: false };
+    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0, lookedMs: 0, commits: primary.stats.commits, denseStreak: 0, heavy: false };
     this.#watched.set(primary.database.name, entry);
     this.#arm(entry);
     this.#watchFile(entry);
@@ -80,7 +83,7 @@ export class CaptureClock {
   /** A writer of a heavily written database waits for its disk now: a look costs it nothing. */
   lookWhileSyncing(name: string): void {
     const entry = this.#watched.get(name);
-    if (entry === undefined || !entry.heavy || performance.now() - entry.lastCommitMs < SYNCING_GAP_MS) return;
+    if (entry === undefined || !entry.heavy || performance.now() - entry.primary.capturedMs < SYNCING_GAP_MS) return;
     this.#look(entry);
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -132,9 +135,11 @@ export class CaptureClock {
   }
 
   #look(entry: Watched): boolean {
-    const before = entry.primary.stats.commits;
+    // What a checkpoint has had captured since the last look is news as well.
+    const isCaptured = entry.primary.capturedMs > entry.lookedMs;
+    entry.lookedMs = performance.now();
     try {
-      if (!entry.primary.tryFlush()) {
+      if (!entry.primary.tryFlush() && !isCaptured) {
         // A writer in its checkpoint commits nothing for a moment; it takes several such looks to call the database calm.
         entry.denseStreak = Math.max(0, entry.denseStreak - HEAVY_STREAK / 4);
         entry.heavy = entry.denseStreak >= HEAVY_STREAK;
@@ -145,11 +150,13 @@ export class CaptureClock {
       return false;
     }
     const now = performance.now();
-    const dense = entry.primary.stats.commits - before >= HEAVY_COMMITS_PER_MS * (now - entry.lastCommitMs);
+    const dense = entry.primary.stats.commits - entry.commits >= HEAVY_COMMITS_PER_MS * (now - entry.lastCommitMs);
+    entry.commits = entry.primary.stats.commits;
     entry.denseStreak = dense ? Math.min(entry.denseStreak + 1, 2 * HEAVY_STREAK) : 0;
     entry.heavy = entry.denseStreak >= HEAVY_STREAK;
     entry.streak = entry.heavy || now - entry.lastCommitMs < BUSY_GAP_MS ? entry.streak + 1 : 0;
     entry.lastCommitMs = now;
+    entry.lookedMs = now;
     return true;
   }
 
@@ -161,8 +168,14 @@ export class CaptureClock {
 
   #schedule(): void {
     if (this.#timer !== undefined) return;
-    const light = [...this.#watched.values()].some(({ busy, heavy }) => busy && !heavy);
-    this.#timer = setTimeout(() => this.#tick(), light ? POLL_MS : HEAVY_POLL_MS);
+    let ms = HEAVY_POLL_MS;
+    for (const entry of this.#watched.values()) if (entry.busy) ms = Math.min(ms, this.#restMs(entry));
+    this.#timer = setTimeout(() => this.#tick(), Math.max(POLL_MS, ms));
+  }
+
+  /** How long the next look at a busy database can wait. What a checkpoint has just had captured counts as a look. */
+  #restMs({ heavy, lookedMs, primary }: Watched): number {
+    return heavy ? HEAVY_POLL_MS - (performance.now() - Math.max(lookedMs, primary.capturedMs)) : 0;
   }
 
   #tick(): void {
@@ -170,6 +183,10 @@ export class CaptureClock {
     let any = false;
     for (const entry of this.#watched.values()) {
       if (!entry.busy) continue;
+      if (this.#restMs(entry) > POLL_MS) {
+        any = true;
+        continue;
+      }
       if (this.#look(entry)) entry.quietPolls = 0;
       else entry.quietPolls++;
       if (entry.streak >= BUSY_STREAK && entry.watcher !== undefined) this.#unwatch(entry);
@@ -188,7 +205,12 @@ export class CaptureClock {
   #watchFile(entry: Watched): void {
     entry.fileWatcher?.close();
     try {
-      entry.fileWatcher = watch(entry.primary.database.paths.database, { persistent: false }, () => this.#checkFileIn(entry, FILE_PAUSE_MS));
+      entry.fileWatcher = watch(entry.primary.database.paths.database, { persistent: false }, () => {
+        // One event is enough until the look: a checkpoint makes one for each page, and each would wake this thread.
+        entry.fileWatcher?.close();
+        entry.fileWatcher = undefined;
+        this.#checkFileIn(entry, FILE_PAUSE_MS);
+      });
       entry.fileWatcher.on("error", () => undefined);
     } catch {
       entry.fileWatcher = undefined; // The file is gone; the store removes the database.
@@ -199,6 +221,8 @@ export class CaptureClock {
     entry.fileTimer ??= setTimeout(() => {
       entry.fileTimer = undefined;
       if (!this.#watched.has(entry.primary.database.name)) return;
+      // Before the look, so that what comes after it is told.
+      if (entry.fileWatcher === undefined) this.#watchFile(entry);
       entry.primary.checkFile().then(
         (found) => found === "later" && this.#checkFileIn(entry, FILE_LATER_MS),
         (error: unknown) => this.#report(`Look at "${entry.primary.database.name}" failed`, error),

@@ -11,7 +11,7 @@ import { randomBytes } from "node:crypto";
 import { setImmediate as nextTick } from "node:timers/promises";
 import { assert } from "../core/assert.ts";
 import { ARENA, walChecksumAt, type WalChecksum } from "../core/checksums.ts";
-import { REPLICA_CHECKPOINT_FRAMES } from "../core/limits.ts";
+import { REPLICA_CHECKPOINT_BYTES, REPLICA_CHECKPOINT_FRAMES_MIN } from "../core/limits.ts";
 import { files } from "../io/files.ts";
 import { ofdTryLock } from "../native/libc.ts";
 import { WAL_READ_LOCK0, WAL_READ_LOCKS_1_TO_4 } from "../sqlite/lock-bytes.ts";
@@ -27,7 +27,9 @@ import { WalIndexMap } from "./wal-index-map.ts";
 const BUILD_AT = 2 << 20;
 const BUILD_BYTES = 4 << 20;
 /** A larger WAL gives its blocks back when it begins anew; below, the file is written over. */
-const WAL_KEPT_BYTES = 16 << 20;
+const WAL_KEPT_BYTES = 2 * REPLICA_CHECKPOINT_BYTES;
+/** Pages that a checkpoint copies before it lets transactions through again: a millisecond at most. */
+const COPY_SLICE_PAGES = 64;
 
 export interface PageSource {
   readonly count: number;
@@ -156,7 +158,7 @@ export class Replica {
     } finally {
       this.#appending = false;
     }
-    if (this.mxFrame >= REPLICA_CHECKPOINT_FRAMES) void this.checkpoint().catch((error: unknown) => this.onError?.(error));
+    if (this.mxFrame >= Math.max(REPLICA_CHECKPOINT_FRAMES_MIN, REPLICA_CHECKPOINT_BYTES / this.pageSize)) void this.checkpoint().catch((error: unknown) => this.onError?.(error));
   }
 
   *#appendFrames(source: PageSource, pageCount: number): Generator<void, void> {
@@ -273,7 +275,7 @@ export class Replica {
     for (const [pgno, frame] of pages) {
       files.read("replica:wal", this.#walFd, ARENA, 0, this.pageSize, frameOffset(frame, this.pageSize) + FRAME_HEADER_SIZE);
       files.write("replica:database", this.#databaseFd, ARENA, 0, this.pageSize, (pgno - 1) * this.pageSize);
-      if (++done % 512 === 0) await nextTick();
+      if (++done % COPY_SLICE_PAGES === 0) await nextTick();
     }
     this.#noteMtime();
   }

@@ -224,7 +224,8 @@ describe("on a follower", { timeout: 300_000 }, () => {
   for (const [suffix, places] of [["", ["0.3", "0.7"]], ["-wal", ["0", "0.01", "0.03"]], ["-shm", ["0", "0.01", "0.5"]]] as const) {
     test(`raw writes into the ${suffix === "" ? "database file" : suffix} on the follower are found, reported in /status, and healed`, { skip: skipWithout("python3") }, async () => {
       const name = `damage${suffix}.db`;
-      await program.exec(a.path(name), "PRAGMA journal_mode = wal", TABLE, ROWS(1500, 3000));
+      // More than the follower keeps in its WAL: damage to a page whose newest version lies there is no damage, since the checkpoint writes over it.
+      await program.exec(a.path(name), "PRAGMA journal_mode = wal", TABLE, ROWS(5000, 3000));
       await assertSame(cluster, name);
       await program.exec(a.path(name), "UPDATE t SET body = randomblob(2500) WHERE id % 7 = 0");
       const bytes = await assertSame(cluster, name);
