@@ -26,6 +26,8 @@ import type { PositionsRequest__Output } from "../../proto/gen/sluice/v1/Positio
 import type { SnapshotChunk } from "../../proto/gen/sluice/v1/SnapshotChunk.ts";
 import type { SnapshotRequest__Output } from "../../proto/gen/sluice/v1/SnapshotRequest.ts";
 import { encodeSnapshotPages } from "../../proto/snapshot-pages.ts";
+import type { BulkDoor, Expected } from "./bulk-door.ts";
+import { sendPages } from "./bulk-send.ts";
 import { epochAt, planStream } from "./stream-plan.ts";
 
 export interface ServerIdentity {
@@ -55,10 +57,14 @@ export class ReplicationServer {
   readonly #report: (message: string, error: unknown) => void;
   readonly #sessions = new Set<Session>();
 
-  constructor(store: Store, identity: ServerIdentity, report: (message: string, error: unknown) => void) {
+  readonly #door: BulkDoor | undefined;
+
+  /** Without a door, pages of snapshots travel in the gRPC calls. */
+  constructor(store: Store, identity: ServerIdentity, report: (message: string, error: unknown) => void, door?: BulkDoor) {
     this.#store = store;
     this.#identity = identity;
     this.#report = report;
+    this.#door = door;
     store.onChange((database) => {
       for (const session of this.#sessions) session.changed(database);
     });
@@ -113,12 +119,15 @@ export class ReplicationServer {
       && (resume.txid === source.base.txid || (resume.txid < source.base.txid && database.log.coversFrom(resume.txid + 1)));
     const base = resumable ? resume : source.base;
     const unpin = this.#store.pin(database.name, base.txid + 1);
+    let bulk: Expected | undefined;
     try {
       const heal = request.fromPage === 0;
       const fromPage = heal ? 0 : resumable ? request.fromPage : 1;
-      const numbers = heal || resumable ? request.pages : [];
-      await write(call, { begin: { base: toWire(database.name, base), pageSize: source.pageSize, pageCount: source.pageCount, fromPage, owner: source.ownership ?? null } });
-      for await (const message of source.pages({ fromPage, numbers }, encodeSnapshotPages)) {
+      let numbers = heal || resumable ? request.pages : [];
+      if (request.bulk && !heal) bulk = this.#door?.expect();
+      await write(call, { begin: { base: toWire(database.name, base), pageSize: source.pageSize, pageCount: source.pageCount, fromPage, owner: source.ownership ?? null, bulk: bulk?.token ?? Buffer.alloc(0) } });
+      if (bulk !== undefined) numbers = [...numbers, ...(await sendInBulk(call, bulk, source, fromPage))];
+      for await (const message of source.pages({ fromPage: bulk === undefined ? fromPage : 0, numbers }, encodeSnapshotPages)) {
         await write(call, message);
         if (call.cancelled) return;
       }
@@ -134,6 +143,7 @@ export class ReplicationServer {
       await write(call, { end: { end: toWire(database.name, entryEnd(database, end)) } });
       call.end();
     } finally {
+      bulk?.forget();
       unpin();
     }
   }
@@ -158,6 +168,21 @@ export class ReplicationServer {
   /** Ends all streams: the node stops or is no longer the primary. */
   close(): void {
     for (const session of this.#sessions) session.close();
+  }
+}
+
+/** Sends the pages from `fromPage` on beside the call; answers those that the follower still needs. */
+async function sendInBulk(call: grpc.ServerWritableStream<unknown, SnapshotChunk>, bulk: Expected, source: SnapshotSource, fromPage: number): Promise<readonly number[]> {
+  const { promise: cancelled, reject } = Promise.withResolvers<never>();
+  cancelled.catch(() => undefined);
+  const onCancelled = (): void => reject(new AppError("NODE_UNAVAILABLE", ["the follower", "it ended the call"]));
+  call.on("cancelled", onCancelled);
+  try {
+    const socket = await Promise.race([bulk.connected, cancelled]);
+    call.on("cancelled", () => socket.destroy());
+    return await sendPages(socket, source, fromPage);
+  } finally {
+    call.off("cancelled", onCancelled);
   }
 }
 
