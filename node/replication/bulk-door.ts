@@ -15,7 +15,7 @@ const SILENT_MS_MAX = 10_000;
 export interface Expected {
   readonly token: Buffer;
   readonly connected: Promise<Socket>;
-  /** No longer waited for. */
+  /** The call has ended: not waited for, and closed if it came. */
   forget(): void;
 }
 
@@ -42,6 +42,7 @@ export class BulkDoor {
     const forget = (): void => {
       clearTimeout(timer);
       this.#expected.delete(key);
+      promise.then((socket) => socket.destroy(), () => undefined);
     };
     return { token, connected: promise, forget };
   }
@@ -83,6 +84,8 @@ export class BulkDoor {
         socket.unshift(bytes);
         toGrpc(socket);
       } else if (claim !== undefined && bytes.length === GREETING_BYTES) {
+        // Until its user listens, and after: an error without a listener would end the process.
+        socket.on("error", () => undefined);
         claim(socket);
       } else {
         socket.destroy();

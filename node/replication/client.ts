@@ -362,7 +362,7 @@ export class ReplicationClient {
       pages: interrupted?.missing ?? [], bulk: this.#bulk,
     });
     const ended = new AbortController();
-    call.once("error", () => ended.abort());
+    call.on("error", () => ended.abort());
     call.once("status", () => ended.abort());
     let target: SnapshotTarget | undefined;
     let pieces: Buffer[] = [];
@@ -404,7 +404,7 @@ export class ReplicationClient {
     try {
       await receivePages({ ...splitAddress(this.#options.address), token: begin.bulk, pageCount: begin.pageCount, signal }, target);
     } catch (error) {
-      if (target.writtenPages === before) this.#bulk = false;
+      if (target.writtenPages === before && isAppError(error, "NODE_UNAVAILABLE")) this.#bulk = false;
       throw error;
     }
   }

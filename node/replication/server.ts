@@ -47,6 +47,8 @@ export interface FollowerView {
   readonly positions: ReadonlyMap<string, Position>;
 }
 
+/** Fewer bytes of pages than this are not worth a connection of their own. */
+const BULK_BYTES_MIN = 16 << 20;
 const HEARTBEAT_MS = 1_000;
 
 type FollowCall = grpc.ServerDuplexStream<FollowUp__Output, FollowDown>;
@@ -124,7 +126,7 @@ export class ReplicationServer {
       const heal = request.fromPage === 0;
       const fromPage = heal ? 0 : resumable ? request.fromPage : 1;
       let numbers = heal || resumable ? request.pages : [];
-      if (request.bulk && !heal) bulk = this.#door?.expect();
+      if (request.bulk && !heal && (source.pageCount - fromPage) * source.pageSize >= BULK_BYTES_MIN) bulk = this.#door?.expect();
       await write(call, { begin: { base: toWire(database.name, base), pageSize: source.pageSize, pageCount: source.pageCount, fromPage, owner: source.ownership ?? null, bulk: bulk?.token ?? Buffer.alloc(0) } });
       if (bulk !== undefined) numbers = [...numbers, ...(await sendInBulk(call, bulk, source, fromPage))];
       for await (const message of source.pages({ fromPage: bulk === undefined ? fromPage : 0, numbers }, encodeSnapshotPages)) {

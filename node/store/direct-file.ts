@@ -49,10 +49,13 @@ export class DirectFile {
     this.#path = path;
     this.#direct = pageSize % ALIGNMENT === 0;
     this.#fd = this.#open();
+    const had = files.size(this.#fd);
     try {
-      if (files.size(this.#fd) < size) files.truncate(label, this.#fd, size);
+      if (had < size) files.truncate(label, this.#fd, size);
       reserve(this.#fd, size);
     } catch (error) {
+      // A part may be reserved already, on a disk that is full.
+      fs.ftruncateSync(this.#fd, had);
       fs.closeSync(this.#fd);
       const code = (error as NodeJS.ErrnoException).code;
       throw code === "ENOSPC" || code === "EDQUOT" ? new AppError("STORAGE_FULL", [`${label} (${path})`], { cause: error }) : error;
