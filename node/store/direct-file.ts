@@ -55,7 +55,7 @@ export class DirectFile {
       reserve(this.#fd, size);
     } catch (error) {
       // A part may be reserved already, on a disk that is full.
-      fs.ftruncateSync(this.#fd, had);
+      files.truncate(label, this.#fd, had);
       fs.closeSync(this.#fd);
       const code = (error as NodeJS.ErrnoException).code;
       throw code === "ENOSPC" || code === "EDQUOT" ? new AppError("STORAGE_FULL", [`${label} (${path})`], { cause: error }) : error;
