@@ -12,7 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import * as grpc from "@grpc/grpc-js";
 import { startAdminServer, type AdminServer } from "./admin/server.ts";
 import { ClusterService, type NodeFacts } from "./cluster-service.ts";
-import { databaseSettings, type Config } from "./core/config.ts";
+import { databaseSettings, splitAddress, type Config } from "./core/config.ts";
 import { EngineRole, LEASE_CLOCK } from "./engine-role.ts";
 import { EngineStatus } from "./engine-status.ts";
 import { connectNative, openOwn, type NativeSession } from "./fuse-native/session.ts";
@@ -26,6 +26,7 @@ import { Identity } from "./identity.ts";
 import { createLogger, type Logger } from "./log.ts";
 import type { LeaseStore, Member } from "./lease/lease.ts";
 import { openLeaseStore } from "./lease/open.ts";
+import { BulkDoor } from "./replication/bulk-door.ts";
 import { ReplicationClient } from "./replication/client.ts";
 import { peerHandlers, publishedPositions } from "./replication/peers.ts";
 import { ReplicationServer } from "./replication/server.ts";
@@ -56,6 +57,7 @@ class Engine {
   readonly #roles: Roles;
   readonly #role: EngineRole;
   readonly #server: ReplicationServer;
+  readonly #door = new BulkDoor();
   readonly #cluster: ClusterService;
   readonly #self: NodeRef;
   readonly #fences = new Map<number, { resolve: () => void; reject: (error: Error) => void }>();
@@ -108,7 +110,7 @@ class Engine {
       candidate: config.lease.candidate, epochSeen: () => this.#role.epochSeen(), handOff: (to: string | undefined) => this.handOff(to),
     };
     this.#peerHandlers = peerHandlers(this.#store, facts);
-    this.#server = new ReplicationServer(this.#store, facts, (message, error) => this.#report(message, error));
+    this.#server = new ReplicationServer(this.#store, facts, (message, error) => this.#report(message, error), this.#door);
     this.#cluster = new ClusterService(this.#store, () => this.#nodeFacts(), async (databases, timeoutMs) => {
       const { client } = this.#role;
       if (client === undefined) throw new AppError("NODE_UNAVAILABLE", ["the primary", "none is known"]);
@@ -230,7 +232,7 @@ class Engine {
     local.addService(ClusterDefinition.service, this.#cluster.handlers());
     const socket = join(runDir, "engine.sock");
     fs.rmSync(socket, { force: true });
-    await bind(replication, this.#config.listen);
+    await this.#door.listen(replication, splitAddress(this.#config.listen));
     await bind(local, `unix:${socket}`);
     this.#servers = [replication, local];
     const source = new EngineStatus({
@@ -327,6 +329,7 @@ class Engine {
     this.#store.quorum = undefined;
     this.#server.close();
     this.#cluster.close();
+    this.#door.close();
     for (const server of this.#servers) server.forceShutdown();
     await this.#admin?.close();
     await this.#store.close({ clean: !options.stays });

@@ -15,7 +15,7 @@
 import { assert } from "./assert.ts";
 import { CHECKSUMS_WASM } from "./checksums-wasm.ts";
 
-interface Exports {
+export interface Exports {
   memory: { readonly buffer: ArrayBuffer };
   crc64(register: bigint, at: number, size: number): bigint;
   pageChecksum(pgno: number, at: number, size: number): bigint;
@@ -52,9 +52,15 @@ export const WAL_WINDOW_SIZE: number = 256 * KIB;
 /** A copy of 64 bytes may read a little beyond its source; 64 KiB more at the end of the memory keep that inside. */
 export const MEMORY_PAGES: number = Math.ceil((ARENA_BASE + WAL_WINDOW + WAL_WINDOW_SIZE) / 65536) + 1;
 
-const instance = new WebAssembly.Instance(new WebAssembly.Module(Buffer.from(CHECKSUMS_WASM, "base64")));
+const compiled = new WebAssembly.Module(Buffer.from(CHECKSUMS_WASM, "base64"));
+
+/** One more instance, with a memory of its own in which contents survive turns of the event loop. Garbage like any other object. */
+export function newInstance(): Exports {
+  return new WebAssembly.Instance(compiled).exports as Exports;
+}
+
 /** The functions of checksums.as.ts; they take addresses, that is ARENA_BASE + offset. */
-export const wasm = instance.exports as Exports;
+export const wasm = newInstance();
 
 assert(wasm.memory.buffer.byteLength === MEMORY_PAGES * 65536, "checksums-wasm.ts is out of date: run test/unit/core/checksums-compile.ts");
 

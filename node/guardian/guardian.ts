@@ -56,6 +56,12 @@ const ENGINE_FLAGS = ["--max-semi-space-size=2", "--optimize-for-size"];
 export const PROXY_FLAGS: readonly string[] = ["--max-semi-space-size=2", "--max-old-space-size=96"];
 
 /**
+ * For engine and proxy: glibc gives freed memory back, instead of keeping for each thread what a burst once needed. Large buffers, which come and
+ * go with messages, get mappings of their own.
+ */
+const MALLOC = { MALLOC_ARENA_MAX: "1", MALLOC_TRIM_THRESHOLD_: "131072", MALLOC_MMAP_THRESHOLD_: "131072" } as const;
+
+/**
  * Runs the node until it is stopped by a signal (exit code 0), by the end of the application (its code), or by a failure to start (1).
  * The host was checked, the data folder is locked and the mount point is an empty folder. Throws DRIVER_UNAVAILABLE when mounting fails;
  * then nothing was changed.
@@ -105,7 +111,7 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
     spawn(restart) {
       const child = spawn(process.execPath, [...ENGINE_FLAGS, parts.engineEntry], {
         // A session of its own: an interrupt at the terminal is the guardian's to handle.
-        detached: true, stdio: ["ignore", "inherit", "inherit", fuseFd ?? "ignore", "ipc", parts.lock.fd],
+        detached: true, stdio: ["ignore", "inherit", "inherit", fuseFd ?? "ignore", "ipc", parts.lock.fd], env: { ...process.env, ...MALLOC },
       });
       const init: GuardianToEngine = { type: "init", config, resume: restart && served, mountPoint, guardianPid: process.pid, driver: parts.driver };
       child.send(init, () => {});
@@ -124,7 +130,7 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
     spawn(restart) {
       const child = spawn(process.execPath, [...PROXY_FLAGS, parts.proxyEntry], {
         // The lock is held here as well: a proxy that outlives its guardian still has the port.
-        detached: true, stdio: ["ignore", "inherit", "inherit", "ipc", parts.lock.fd], env: { ...process.env, SLUICE_PROXY_CONFIG: proxyConfig(config) },
+        detached: true, stdio: ["ignore", "inherit", "inherit", "ipc", parts.lock.fd], env: { ...process.env, ...MALLOC, SLUICE_PROXY_CONFIG: proxyConfig(config) },
       });
       log.info({ pid: child.pid, restart }, "Proxy started");
       return child;

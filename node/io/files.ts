@@ -4,7 +4,7 @@
  * Always holds: a label names the place ("log:write", "replica:wal"), so that a test can fail, delay or record exactly that call; whatever changes
  * a file or a folder is told to the recorder after it has been done, so that a test can build what a crash leaves behind; an error of the
  * disk leaves as it came, except ENOSPC and EDQUOT, which become STORAGE_FULL and name the file. Synchronous, because capture and
- * apply must not be interleaved with anything; the few asynchronous calls are fsyncs that nobody may wait for.
+ * apply must not be interleaved with anything; the few asynchronous calls are fsyncs that nobody may wait for, and the bulk of whole databases.
  */
 import fs from "node:fs";
 import { AppError } from "../../proto/errors.ts";
@@ -47,10 +47,23 @@ function guarded<T>(label: Label, path: string | number, call: () => T): T {
   try {
     return call();
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === "ENOSPC" || code === "EDQUOT") throw new AppError("STORAGE_FULL", [`${label} (${String(path)})`], { cause: error });
-    throw error;
+    throw asIs(label, path, error);
   }
+}
+
+async function guardedLater<T>(label: Label, path: string | number, call: () => Promise<T>): Promise<T> {
+  hook?.(label, path);
+  try {
+    return await call();
+  } catch (error) {
+    throw asIs(label, path, error);
+  }
+}
+
+/** The error as it leaves: as it came, but that of a full disk. */
+function asIs(label: Label, path: string | number, error: unknown): unknown {
+  const code = (error as NodeJS.ErrnoException).code;
+  return code === "ENOSPC" || code === "EDQUOT" ? new AppError("STORAGE_FULL", [`${label} (${String(path)})`], { cause: error }) : error;
 }
 
 const CREATING: ReadonlySet<string> = new Set(["w", "w+", "a", "a+", "ax", "wx", "wx+"]);
@@ -80,6 +93,26 @@ export const files = {
   write(label: Label, fd: number, buffer: Uint8Array, offset: number, length: number, position: number): void {
     guarded(label, fd, () => {
       for (let done = 0; done < length; ) done += fs.writeSync(fd, buffer, offset + done, length - done, position + done);
+    });
+    recorder?.({ op: "write", label, fd, data: buffer.subarray(offset, offset + length), position });
+  },
+  /** {@link read} in another thread. The buffer is in use until this has resolved. */
+  async readLater(label: Label, fd: number, buffer: Uint8Array, offset: number, length: number, position: number): Promise<number> {
+    hook?.(label, fd);
+    let done = 0;
+    while (done < length) {
+      const n = await new Promise<number>((resolve, reject) => fs.read(fd, buffer, offset + done, length - done, position + done, (error, read) => (error === null ? resolve(read) : reject(error))));
+      if (n === 0) break;
+      done += n;
+    }
+    return done;
+  },
+  /** {@link write} in another thread. The buffer is in use until this has resolved or rejected. */
+  async writeLater(label: Label, fd: number, buffer: Uint8Array, offset: number, length: number, position: number): Promise<void> {
+    await guardedLater(label, fd, async () => {
+      for (let done = 0; done < length; ) {
+        done += await new Promise<number>((resolve, reject) => fs.write(fd, buffer, offset + done, length - done, position + done, (error, written) => (error === null ? resolve(written) : reject(error))));
+      }
     });
     recorder?.({ op: "write", label, fd, data: buffer.subarray(offset, offset + length), position });
   },

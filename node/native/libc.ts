@@ -18,6 +18,8 @@ const cMount = libc.func("int mount(const char*, const char*, const char*, unsig
 const cUmount2 = libc.func("int umount2(const char*, int)") as (target: string, flags: number) => number;
 const cIoctl = libc.func("int ioctl(int, unsigned long, void*)") as (fd: number, request: number, argument: Buffer) => number;
 const cFcntl = libc.func("int fcntl(int, int, void*)") as (fd: number, command: number, argument: Buffer) => number;
+const cFallocate = libc.func("int fallocate(int, int, int64_t, int64_t)") as (fd: number, mode: number, offset: number, length: number) => number;
+const cCachestat = libc.func("syscall", "int64_t", ["int64_t", "int", "void*", "void*", "uint32_t"]) as (number: number, fd: number, range: Buffer, result: Buffer, flags: number) => number;
 const cMmap = libc.func("void* mmap(void*, size_t, int, int, int, int64_t)") as (at: null, length: number, protection: number, flags: number, fd: number, offset: number) => unknown;
 const cMunmap = libc.func("int munmap(void*, size_t)") as (address: unknown, length: number) => number;
 const cUtimensat = libc.func("int utimensat(int, const char*, void*, int)") as (dir: number, path: string, times: Buffer, flags: number) => number;
@@ -75,6 +77,23 @@ export function backingClose(fuseFd: number, id: number): void {
   const argument = Buffer.alloc(4);
   argument.writeUInt32LE(id, 0);
   if (cIoctl(fuseFd, FUSE_DEV_IOC_BACKING_CLOSE, argument) < 0) throw systemError("FUSE_DEV_IOC_BACKING_CLOSE", `id ${id}`);
+}
+
+/** Reserves the blocks of a file up to `size`, so that writing them allocates nothing. False where the file system cannot; throws ENOSPC. */
+export function reserve(fd: number, size: number): boolean {
+  if (size === 0 || cFallocate(fd, 0, 0, size) === 0) return true;
+  const errno = koffi.errno();
+  if (errno === constants.errno.ENOSPC || errno === constants.errno.EDQUOT) throw systemError("fallocate", `fd ${fd}`);
+  return false;
+}
+
+const SYS_CACHESTAT = 451;
+
+/** How many pages of 4 KiB of a file lie in the page cache; undefined before Linux 6.5. */
+export function cachedPages(fd: number): number | undefined {
+  // struct cachestat_range: off u64, len u64 (0: to the end); struct cachestat: five u64, nr_cache first.
+  const result = Buffer.alloc(40);
+  return Number(cCachestat(SYS_CACHESTAT, fd, Buffer.alloc(16), result, 0)) === 0 ? Number(result.readBigUInt64LE(0)) : undefined;
 }
 
 const F_OFD_GETLK = 36;

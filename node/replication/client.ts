@@ -8,6 +8,7 @@
  */
 import * as grpc from "@grpc/grpc-js";
 import fs from "node:fs";
+import { splitAddress } from "../core/config.ts";
 import { FOLLOWER_QUEUE_BYTES_MAX, LOG_MEMORY_BYTES_MAX } from "../core/limits.ts";
 import { files } from "../io/files.ts";
 import { Prepared } from "./prepared.ts";
@@ -18,6 +19,7 @@ import { commonAncestor, isStalePrimary, type EpochHistory } from "../store/epoc
 import { pageNumbers, rewind } from "./rewind.ts";
 import { historiesOf, historyOf, toWireHistory } from "./wire-history.ts";
 import { AppError, isAppError } from "../../proto/errors.ts";
+import { receivePages } from "./bulk-receive.ts";
 import { CHANNEL_OPTIONS, PROTOCOL_VERSION, ReplicationService, fromWire, toWire, type WirePosition } from "../../proto/grpc.ts";
 import { ZERO_POSITION, hasReached, samePosition, type Position } from "../../proto/position.ts";
 import type { FollowDown__Output } from "../../proto/gen/sluice/v1/FollowDown.ts";
@@ -26,6 +28,7 @@ import type { Hello } from "../../proto/gen/sluice/v1/Hello.ts";
 import type { NodeRef, NodeRef__Output } from "../../proto/gen/sluice/v1/NodeRef.ts";
 import type { Positions__Output } from "../../proto/gen/sluice/v1/Positions.ts";
 import type { PositionsRequest } from "../../proto/gen/sluice/v1/PositionsRequest.ts";
+import type { SnapshotBegin__Output } from "../../proto/gen/sluice/v1/SnapshotBegin.ts";
 import type { SnapshotChunk__Output } from "../../proto/gen/sluice/v1/SnapshotChunk.ts";
 import type { NeedSnapshot__Output } from "../../proto/gen/sluice/v1/NeedSnapshot.ts";
 import type { Transactions__Output } from "../../proto/gen/sluice/v1/Transactions.ts";
@@ -89,6 +92,8 @@ export class ReplicationClient {
   #attempt = 0;
   #closed = false;
   #lastHeardMs = 0;
+  /** False after a bulk connection brought nothing: something between the nodes lets only HTTP/2 through. Until the next stream. */
+  #bulk = true;
   #retry: NodeJS.Timeout | undefined;
   readonly #watchdog: NodeJS.Timeout;
   readonly #healer: NodeJS.Timeout;
@@ -143,6 +148,7 @@ export class ReplicationClient {
 
   #connect(): void {
     const stream = this.#client.follow();
+    this.#bulk = true;
     this.#stream = stream;
     this.#lastHeardMs = Date.now();
     let over = false;
@@ -444,14 +450,18 @@ export class ReplicationClient {
     const interrupted = SnapshotTarget.interrupted(folder);
     const call = this.#client.snapshot({
       hello: this.hello(), database: name, fromPage: interrupted?.nextPage ?? 1, resumeBase: interrupted === undefined ? null : toWire(name, interrupted.base),
-      pages: interrupted?.missing ?? [],
+      pages: interrupted?.missing ?? [], bulk: this.#bulk,
     });
+    const ended = new AbortController();
+    call.on("error", () => ended.abort());
+    call.once("status", () => ended.abort());
     let target: SnapshotTarget | undefined;
     let pieces: Buffer[] = [];
     try {
       for await (const chunk of call as AsyncIterable<SnapshotChunk__Output>) {
         if (chunk.begin !== null && chunk.begin !== undefined) {
           target = await SnapshotTarget.open(folder, { ...chunk.begin, base: fromWire(chunk.begin.base as WirePosition), ownership: chunk.begin.owner ?? undefined });
+          if (chunk.begin.bulk.length > 0) await this.#receiveBulk(target, chunk.begin, ended.signal);
         } else if (target === undefined) {
           throw new AppError("INVALID_MESSAGE", ["SnapshotChunk", "pages before the beginning"]);
         } else if (chunk.pages !== null && chunk.pages !== undefined) {
@@ -476,6 +486,16 @@ export class ReplicationClient {
       call.cancel();
       if (isAppError(error, "LOG_GONE")) await target?.discard();
       else await target?.suspend();
+      throw error;
+    }
+  }
+
+  async #receiveBulk(target: SnapshotTarget, begin: SnapshotBegin__Output, signal: AbortSignal): Promise<void> {
+    const before = target.writtenPages;
+    try {
+      await receivePages({ ...splitAddress(this.#options.address), token: begin.bulk, pageCount: begin.pageCount, signal }, target);
+    } catch (error) {
+      if (target.writtenPages === before && isAppError(error, "NODE_UNAVAILABLE")) this.#bulk = false;
       throw error;
     }
   }

@@ -31,6 +31,8 @@ import { historiesOf, historyOf, toWireHistory } from "./wire-history.ts";
 import { planStream } from "./stream-plan.ts";
 import { Proposals } from "./proposals.ts";
 import { Quorum } from "./quorum.ts";
+import type { BulkDoor, Expected } from "./bulk-door.ts";
+import { sendPages } from "./bulk-send.ts";
 
 export interface ServerIdentity {
   readonly self: NodeRef;
@@ -49,6 +51,8 @@ export interface FollowerView {
   readonly positions: ReadonlyMap<string, Position>;
 }
 
+/** Fewer bytes of pages than this are not worth a connection of their own. */
+const BULK_BYTES_MIN = 16 << 20;
 const HEARTBEAT_MS = 1_000;
 
 type FollowCall = grpc.ServerDuplexStream<FollowUp__Output, FollowDown>;
@@ -62,10 +66,14 @@ export class ReplicationServer {
   /** Where the store takes proposals of databases with durability sync. */
   readonly quorum = new Quorum(() => [...this.#sessions].filter((session) => session.hello !== undefined), () => this.#identity.isPrimary());
 
-  constructor(store: Store, identity: ServerIdentity, report: (message: string, error: unknown) => void) {
+  readonly #door: BulkDoor | undefined;
+
+  /** Without a door, pages of snapshots travel in the gRPC calls. */
+  constructor(store: Store, identity: ServerIdentity, report: (message: string, error: unknown) => void, door?: BulkDoor) {
     this.#store = store;
     this.#identity = identity;
     this.#report = report;
+    this.#door = door;
     store.onChange((database) => {
       for (const session of this.#sessions) session.changed(database);
     });
@@ -130,12 +138,15 @@ export class ReplicationServer {
       && (resume.txid === source.base.txid || (resume.txid < source.base.txid && database.log.coversFrom(resume.txid + 1)));
     const base = resumable ? resume : source.base;
     const unpin = this.#store.pin(database.name, base.txid + 1);
+    let bulk: Expected | undefined;
     try {
       const heal = request.fromPage === 0;
       const fromPage = heal ? 0 : resumable ? request.fromPage : 1;
-      const numbers = heal || resumable ? request.pages : [];
-      await write(call, { begin: { base: toWire(database.name, base), pageSize: source.pageSize, pageCount: source.pageCount, fromPage, owner: source.ownership ?? null } });
-      for await (const message of source.pages({ fromPage, numbers }, encodeSnapshotPages)) {
+      let numbers = heal || resumable ? request.pages : [];
+      if (request.bulk && !heal && (source.pageCount - fromPage) * source.pageSize >= BULK_BYTES_MIN) bulk = this.#door?.expect();
+      await write(call, { begin: { base: toWire(database.name, base), pageSize: source.pageSize, pageCount: source.pageCount, fromPage, owner: source.ownership ?? null, bulk: bulk?.token ?? Buffer.alloc(0) } });
+      if (bulk !== undefined) numbers = [...numbers, ...(await sendInBulk(call, bulk, source, fromPage))];
+      for await (const message of source.pages({ fromPage: bulk === undefined ? fromPage : 0, numbers }, encodeSnapshotPages)) {
         await write(call, message);
         if (call.cancelled) return;
       }
@@ -151,6 +162,7 @@ export class ReplicationServer {
       await write(call, { end: { end: toWire(database.name, entryEnd(database, end)) } });
       call.end();
     } finally {
+      bulk?.forget();
       unpin();
     }
   }
@@ -176,6 +188,21 @@ export class ReplicationServer {
   close(): void {
     this.quorum.refuseAll("the node stops, or is the primary no more");
     for (const session of this.#sessions) session.close();
+  }
+}
+
+/** Sends the pages from `fromPage` on beside the call; answers those that the follower still needs. */
+async function sendInBulk(call: grpc.ServerWritableStream<unknown, SnapshotChunk>, bulk: Expected, source: SnapshotSource, fromPage: number): Promise<readonly number[]> {
+  const { promise: cancelled, reject } = Promise.withResolvers<never>();
+  cancelled.catch(() => undefined);
+  const onCancelled = (): void => reject(new AppError("NODE_UNAVAILABLE", ["the follower", "it ended the call"]));
+  call.on("cancelled", onCancelled);
+  try {
+    const socket = await Promise.race([bulk.connected, cancelled]);
+    call.on("cancelled", () => socket.destroy());
+    return await sendPages(socket, source, fromPage);
+  } finally {
+    call.off("cancelled", onCancelled);
   }
 }
 

@@ -24,6 +24,13 @@ export class PageSums {
     return pgno <= this.pageCount ? this.#sums[pgno - 1]! : 0n;
   }
 
+  /** A copy of the checksums of `count` pages from `first` on, 8 bytes each in host byte order; 0 past the end. */
+  copyOut(first: number, count: number): Buffer {
+    const out = Buffer.alloc(count * 8);
+    out.set(new Uint8Array(this.#sums.buffer, (first - 1) * 8, Math.max(0, Math.min(count, this.pageCount - first + 1)) * 8));
+    return out;
+  }
+
   /** Sets the checksum of a page, growing the database when the page lies past its end. */
   set(pgno: number, sum: bigint): void {
     if (pgno > this.#sums.length) this.#grow(pgno);

@@ -1,8 +1,8 @@
 /**
  * A whole database as the primary sends it, without taking a lock that a writer could notice.
  *
- * Always holds: a page is handed out only if its checksum equals the one the log knows at that moment, so each page is a committed version,
- * though perhaps newer than the base. Pages that are just being rewritten wait for the end. The transactions after the base, which the
+ * Always holds: a page counts only if its checksum equals the one the log knows at that moment, so each page is a committed version, though
+ * perhaps newer than the base. `pages` compares here; `readUnproven` gives the checksum along, and the receiver compares. Pages that are just being rewritten wait for the end. The transactions after the base, which the
  * caller sends after the pages, make one state of it. The log is kept from the base on while a snapshot runs.
  */
 import fs from "node:fs";
@@ -28,6 +28,10 @@ export class SnapshotSource {
   readonly pageCount: number;
   readonly ownership: Ownership | undefined;
   readonly #primary: Primary;
+
+  get path(): string {
+    return this.#primary.database.paths.database;
+  }
 
   private constructor(primary: Primary) {
     this.#primary = primary;
@@ -72,6 +76,33 @@ export class SnapshotSource {
     const lock = lockPgno(this.pageSize);
     yield* options.numbers.filter((pgno) => pgno >= 1 && pgno <= this.pageCount && pgno !== lock);
     if (options.fromPage > 0) for (let pgno = options.fromPage; pgno <= this.pageCount; pgno++) if (pgno !== lock) yield pgno;
+  }
+
+  /** All pages from `fromPage` on, but the lock page, in runs of at most `bytes`. */
+  *runs(fromPage: number, bytes: number): Generator<{ readonly first: number; readonly count: number }> {
+    const lock = lockPgno(this.pageSize);
+    const perRun = Math.max(1, Math.floor(bytes / this.pageSize));
+    for (let first = Math.max(1, fromPage); first <= this.pageCount; ) {
+      if (first === lock) {
+        first++;
+        continue;
+      }
+      const limit = first < lock ? lock - first : perRun;
+      const count = Math.min(perRun, limit, this.pageCount - first + 1);
+      yield { first, count };
+      first += count;
+    }
+  }
+
+  /**
+   * Reads a run as it is in the file, in another thread, and answers the checksums that the log knows now: who takes a page must compare. What
+   * the file does not have (yet) reads as zeroes.
+   */
+  async readUnproven(fd: number, run: { readonly first: number; readonly count: number }, into: Buffer): Promise<Buffer> {
+    const length = run.count * this.pageSize;
+    const n = await files.readLater("snapshot:read", fd, into, 0, length, (run.first - 1) * this.pageSize);
+    into.fill(0, n, length);
+    return this.#primary.database.sums.copyOut(run.first, run.count);
   }
 
   /** Reads pages of the database file into the ARENA, from 0 on; closes the gaps of those that are not right, which are added to `late`. */

@@ -14,6 +14,7 @@ import { lockPgno } from "../sqlite/database-header.ts";
 import { AppError } from "../../proto/errors.ts";
 import { formatPosition, parsePosition, type Position } from "../../proto/position.ts";
 import { BackgroundSync } from "./background-sync.ts";
+import { DirectFile } from "./direct-file.ts";
 import { giveOwnership, type Ownership } from "./ownership.ts";
 import { PageSums } from "./page-sums.ts";
 import { scanFile } from "./primary.ts";
@@ -40,8 +41,13 @@ export class SnapshotTarget {
   #nextPage: number;
   readonly #missing: Set<number>;
   #sinceNote = 0;
+  readonly #pageCount: number;
+  /** How many pages `addWritten` has taken. */
+  writtenPages = 0;
+  /** For pages in bulk; opened with the first. */
+  #bulk: DirectFile | undefined;
 
-  private constructor(folder: string, begin: { base: Position; pageSize: number; fromPage: number }, fd: number, sums: PageSums, missing: readonly number[]) {
+  private constructor(folder: string, begin: { base: Position; pageSize: number; pageCount: number; fromPage: number }, fd: number, sums: PageSums, missing: readonly number[]) {
     this.path = join(folder, "snapshot.part");
     this.#notePath = join(folder, "snapshot.json");
     this.base = begin.base;
@@ -50,6 +56,7 @@ export class SnapshotTarget {
     this.#sync = new BackgroundSync("snapshot:sync", fd);
     this.#sums = sums;
     this.#nextPage = begin.fromPage;
+    this.#pageCount = begin.pageCount;
     this.#missing = new Set(missing);
   }
 
@@ -106,15 +113,33 @@ export class SnapshotTarget {
     if (this.#sinceNote >= NOTE_PAGES) this.#note();
   }
 
-  #track(numbers: readonly number[]): void {
-    if (this.#missing.size === 0 && numbers[0] === this.#nextPage && numbers.at(-1) === this.#nextPage + numbers.length - 1) {
+  /**
+   * Writes consecutive pages beside whatever else goes on; they do not count until `addWritten` names them. The memory is in use until this has
+   * resolved or rejected.
+   */
+  writeRun(first: number, count: number, memory: Uint8Array, offset: number): Promise<void> {
+    this.#bulk ??= new DirectFile("snapshot:pages", this.path, this.pageSize, this.#pageCount * this.pageSize);
+    return this.#bulk.write(memory, offset, count * this.pageSize, (first - 1) * this.pageSize);
+  }
+
+  /** Pages below `end` that lie in the file now, by `writeRun`, with their checksums. Ascending; those left out are missing, whatever lies there. */
+  addWritten(numbers: readonly number[], sums: readonly bigint[], end: number): void {
+    for (const [i, pgno] of numbers.entries()) this.#sums.set(pgno, sums[i]!);
+    this.writtenPages += numbers.length;
+    this.#sync.wrote(numbers.length * this.pageSize);
+    this.#track(numbers, end - 1);
+    this.#sinceNote += numbers.length;
+    if (this.#sinceNote >= NOTE_PAGES) this.#note();
+  }
+
+  #track(numbers: readonly number[], last = numbers.at(-1) ?? 0): void {
+    if (this.#missing.size === 0 && numbers[0] === this.#nextPage && last === this.#nextPage + numbers.length - 1) {
       this.#nextPage += numbers.length;
       return;
     }
     const here = new Set(numbers);
     const lock = lockPgno(this.pageSize);
     for (const pgno of numbers) this.#missing.delete(pgno);
-    const last = numbers.at(-1) ?? 0;
     for (; this.#nextPage <= last; this.#nextPage++) if (!here.has(this.#nextPage) && this.#nextPage !== lock) this.#missing.add(this.#nextPage);
   }
 
@@ -146,13 +171,13 @@ export class SnapshotTarget {
 
   /** The connection broke: what arrived stays for the next attempt. */
   async suspend(): Promise<void> {
+    await this.#bulk?.close();
     await this.#sync.settled();
     fs.closeSync(this.#fd);
   }
 
   async discard(): Promise<void> {
-    await this.#sync.settled();
-    fs.closeSync(this.#fd);
+    await this.suspend();
     files.unlink("snapshot:discard", this.path);
     files.unlink("snapshot:note", this.#notePath);
   }

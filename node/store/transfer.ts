@@ -6,6 +6,7 @@
  */
 import fs from "node:fs";
 import { setImmediate as nextTick } from "node:timers/promises";
+import { BulkArena, SLOT_BYTES, SLOTS } from "../core/bulk-arena.ts";
 import { ARENA, pageChecksumAt } from "../core/checksums.ts";
 import { files } from "../io/files.ts";
 import { isDatabaseHeader, lockPgno, readDatabaseHeader } from "../sqlite/database-header.ts";
@@ -14,21 +15,20 @@ import type { Position } from "../../proto/position.ts";
 import type { StoredDatabase } from "./store.ts";
 import { PageSums } from "./page-sums.ts";
 import { BackgroundSync } from "./background-sync.ts";
+import { DirectFile, openToReadOnce } from "./direct-file.ts";
 import { SnapshotSource } from "./snapshot-source.ts";
 import { SnapshotTarget } from "./snapshot-target.ts";
-
-const CHUNK_BYTES = 4 << 20;
 
 export interface Copied {
   readonly sums: PageSums;
   readonly pageSize: number;
 }
 
-/** Copies a database file that nobody writes to `target`, with the checksums of its pages. Throws NOT_A_DATABASE. */
+/** Copies a database file that nobody writes to `target`, with the checksums of its pages; durable afterwards. Throws NOT_A_DATABASE. */
 export async function copyDatabase(source: string, target: string): Promise<Copied> {
   const from = files.open("import:read", source, "r");
   const to = files.open("import:write", target, "w", 0o644);
-  let sync: BackgroundSync | undefined;
+  let file: DirectFile | undefined;
   try {
     const head = Buffer.alloc(100);
     const size = files.size(from);
@@ -38,27 +38,54 @@ export async function copyDatabase(source: string, target: string): Promise<Copi
     const { pageSize } = header;
     if (size % pageSize !== 0) throw new AppError("NOT_A_DATABASE", [source, `its size ${size} is no multiple of its page size ${pageSize}: it is cut off or still being written`]);
     if (header.pageCount * pageSize > size) throw new AppError("NOT_A_DATABASE", [source, `its header counts ${header.pageCount} pages, the file has ${size / pageSize}`]);
-    const sums = new PageSums();
-    const lock = lockPgno(pageSize);
-    sync = new BackgroundSync("import:sync", to);
-    for (let at = 0; at < size; at += CHUNK_BYTES) {
-      const n = files.read("import:read", from, ARENA, 0, Math.min(CHUNK_BYTES, size - at), at);
-      files.write("import:write", to, ARENA, 0, n, at);
-      sync.wrote(n);
-      for (let offset = 0; offset < n; offset += pageSize) {
-        const pgno = (at + offset) / pageSize + 1;
-        if (pgno !== lock) sums.set(pgno, pageChecksumAt(pgno, offset, pageSize));
-      }
-      await nextTick();
-    }
-    sums.resize(size / pageSize);
-    await sync.finish();
+    file = new DirectFile("import:write", target, pageSize, size);
+    const sums = await copyPages(file, { source, size, pageSize, sync: new BackgroundSync("import:sync", to) });
     return { sums, pageSize };
   } finally {
-    await sync?.settled();
+    await file?.close();
     fs.closeSync(from);
     fs.closeSync(to);
   }
+}
+
+/** Several pieces are on their way at once: while one is checked here, others are read and written by other threads. */
+async function copyPages(file: DirectFile, copy: { source: string; size: number; pageSize: number; sync: BackgroundSync }): Promise<PageSums> {
+  const { size, pageSize, sync } = copy;
+  const arena = new BulkArena();
+  const from = openToReadOnce("import:read", copy.source, pageSize, arena.memory);
+  const sums = new PageSums();
+  const lock = lockPgno(pageSize);
+  sums.resize(size / pageSize);
+  let next = 0;
+  const lane = async (slot: number): Promise<void> => {
+    const offset = slot * SLOT_BYTES;
+    while (next < size) {
+      const at = next;
+      const length = Math.min(SLOT_BYTES, size - at);
+      next += length;
+      if (await files.readLater("import:read", from, arena.memory, offset, length, at) !== length) throw new AppError("NOT_A_DATABASE", [copy.source, "it became shorter while it was read"]);
+      const written = file.write(arena.memory, offset, length, at);
+      for (let i = 0; i < length; i += pageSize) {
+        const pgno = (at + i) / pageSize + 1;
+        if (pgno !== lock) sums.set(pgno, arena.pageChecksumAt(pgno, offset + i, pageSize));
+      }
+      await written;
+      sync.wrote(length);
+    }
+  };
+  try {
+    // All of them end before the descriptors are closed.
+    const lanes = await Promise.allSettled(Array.from({ length: SLOTS }, (_, slot) => lane(slot).catch((error: unknown) => {
+      next = size;
+      throw error;
+    })));
+    for (const result of lanes) if (result.status === "rejected") throw result.reason;
+    await sync.finish();
+  } finally {
+    fs.closeSync(from);
+    await sync.settled();
+  }
+  return sums;
 }
 
 /** Writes one committed state of a database to `target`, which must not exist. Returns its position. */

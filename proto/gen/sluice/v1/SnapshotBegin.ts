@@ -9,6 +9,7 @@ export interface SnapshotBegin {
   'pageCount'?: (number);
   'fromPage'?: (number);
   'owner'?: (_sluice_v1_FileOwner | null);
+  'bulk'?: (Buffer | Uint8Array | string);
 }
 
 export interface SnapshotBegin__Output {
@@ -17,4 +18,5 @@ export interface SnapshotBegin__Output {
   'pageCount': (number);
   'fromPage': (number);
   'owner': (_sluice_v1_FileOwner__Output | null);
+  'bulk': (Buffer);
 }

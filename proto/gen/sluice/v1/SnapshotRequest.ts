@@ -9,6 +9,7 @@ export interface SnapshotRequest {
   'fromPage'?: (number);
   'resumeBase'?: (_sluice_v1_Position | null);
   'pages'?: (number)[];
+  'bulk'?: (boolean);
 }
 
 export interface SnapshotRequest__Output {
@@ -17,4 +18,5 @@ export interface SnapshotRequest__Output {
   'fromPage': (number);
   'resumeBase': (_sluice_v1_Position__Output | null);
   'pages': (number)[];
+  'bulk': (boolean);
 }
