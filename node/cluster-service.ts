@@ -7,6 +7,7 @@
 import type * as grpc from "@grpc/grpc-js";
 import { statusOf } from "./replication/server.ts";
 import type { Store } from "./store/store.ts";
+import { AppError } from "../proto/errors.ts";
 import { toWire, type WirePosition } from "../proto/grpc.ts";
 import { hasReached, ZERO_POSITION } from "../proto/position.ts";
 import type { DrainedReply } from "../proto/gen/sluice/v1/DrainedReply.ts";
@@ -14,6 +15,8 @@ import type { DrainedRequest__Output } from "../proto/gen/sluice/v1/DrainedReque
 import type { NodeState } from "../proto/gen/sluice/v1/NodeState.ts";
 import type { Positions } from "../proto/gen/sluice/v1/Positions.ts";
 import type { PositionsRequest__Output } from "../proto/gen/sluice/v1/PositionsRequest.ts";
+import type { WaitReplicatedRequest__Output } from "../proto/gen/sluice/v1/WaitReplicatedRequest.ts";
+import type { WaitReplicatedResponse } from "../proto/gen/sluice/v1/WaitReplicatedResponse.ts";
 import type { WaitRequest__Output } from "../proto/gen/sluice/v1/WaitRequest.ts";
 import type { WaitResponse } from "../proto/gen/sluice/v1/WaitResponse.ts";
 
@@ -26,10 +29,19 @@ export type NodeFacts = Omit<NodeState, "positions" | "drain">;
 
 export type AskPrimary = (databases: readonly string[], timeoutMs: number) => Promise<Positions>;
 
+/** What the primary knows of its followers. */
+export interface Replicas {
+  /** How many have every one of these positions. */
+  replicasAt(positions: readonly WirePosition[]): number;
+  /** Told when that may have changed. */
+  readonly acknowledged: Set<() => void>;
+}
+
 export class ClusterService {
   readonly #store: Store;
   readonly #facts: () => NodeFacts;
   readonly #askPrimary: AskPrimary;
+  readonly #replicas: Replicas;
   readonly #watchers = new Set<grpc.ServerWritableStream<unknown, NodeState>>();
   readonly #waiting = new Set<() => void>();
   #timer: NodeJS.Timeout | undefined;
@@ -39,10 +51,11 @@ export class ClusterService {
   #drained: ((drain: number) => void) | undefined;
 
   /** `askPrimary` is for the positions of the primary while this node is not it. */
-  constructor(store: Store, facts: () => NodeFacts, askPrimary: AskPrimary) {
+  constructor(store: Store, facts: () => NodeFacts, askPrimary: AskPrimary, replicas: Replicas) {
     this.#store = store;
     this.#facts = facts;
     this.#askPrimary = askPrimary;
+    this.#replicas = replicas;
     store.onChange(() => {
       for (const check of this.#waiting) check();
       this.changed();
@@ -117,6 +130,7 @@ export class ClusterService {
         done(null, {});
       },
       wait: (call: grpc.ServerUnaryCall<WaitRequest__Output, WaitResponse>, done: grpc.sendUnaryData<WaitResponse>) => this.#wait(call, done),
+      waitReplicated: (call: grpc.ServerUnaryCall<WaitReplicatedRequest__Output, WaitReplicatedResponse>, done: grpc.sendUnaryData<WaitReplicatedResponse>) => this.#waitReplicated(call, done),
     };
   }
 
@@ -138,6 +152,28 @@ export class ClusterService {
       clearTimeout(timer);
       this.#waiting.delete(check);
     });
+  }
+
+  #waitReplicated(call: grpc.ServerUnaryCall<WaitReplicatedRequest__Output, WaitReplicatedResponse>, done: grpc.sendUnaryData<WaitReplicatedResponse>): void {
+    if (this.#store.role !== "primary") return done(statusOf(new AppError("NOT_PRIMARY", ["any database", "another node"])));
+    const { acknowledged } = this.#replicas;
+    const positions = call.request.positions as WirePosition[];
+    const count = (): number => this.#replicas.replicasAt(positions);
+    const stop = (): void => {
+      clearTimeout(timer);
+      acknowledged.delete(check);
+    };
+    const finish = (): void => {
+      stop();
+      done(null, { replicas: count() });
+    };
+    const check = (): void => {
+      if (count() >= call.request.replicas) finish();
+    };
+    const timer = setTimeout(finish, Math.min(call.request.timeoutMs, WAIT_MS_MAX));
+    acknowledged.add(check);
+    call.on("cancelled", stop);
+    check();
   }
 
   close(): void {

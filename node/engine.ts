@@ -107,7 +107,7 @@ class Engine {
       const { client } = this.#role;
       if (client === undefined) throw new AppError("NODE_UNAVAILABLE", ["the primary", "none is known"]);
       return client.primaryPositions(databases, timeoutMs);
-    });
+    }, this.#server);
     this.#role = new EngineRole({
       dataDir: config.data, boot: identity.boot.toString("hex"), store: this.#store, leases, self: member, server: this.#server, mount: () => this.#fuse,
       hello: () => this.#hello(), startClient: (address) => this.#startClient(address), joinCluster: () => this.#joinCluster(),

@@ -2,7 +2,8 @@
  * What a response tells its client about positions: `Sluice-Node`, `Sluice-Txid`, the cookie, and on request how long each step took.
  *
  * Always holds: a position that a client is told exists, and covers what the application had committed before it sent its head; what it commits
- * while its response streams on is not covered. A response with a cookie is private. Where the engine gives no position, the response
+ * while its response streams on is not covered. The number of followers that have a write is what the engine counted, never what was asked for.
+ * A response with a cookie is private. Where the engine gives no position, the response
  * arrives without one: the client merely loses the promise.
  */
 import type { Logger } from "pino";
@@ -10,9 +11,9 @@ import { setCookie, type CookieSettings, readSetCookie } from "./cookie.ts";
 import type { Clients } from "./clients.ts";
 import type { EngineView } from "./engine-view.ts";
 import type { Exchange } from "./exchange.ts";
-import { SLUICE_NODE, SLUICE_REQUEST_ID, SLUICE_TIMING, SLUICE_TXID } from "./headers.ts";
+import { SLUICE_ACKED, SLUICE_NODE, SLUICE_REQUEST_ID, SLUICE_TIMING, SLUICE_TXID } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
-import { formatMarks, NO_MARKS, reachedAll, type Marks } from "./positions.ts";
+import { countedMarks, formatMarks, NO_MARKS, reachedAll, type Marks } from "./positions.ts";
 import type { AddedFields, RawFields } from "./relay.ts";
 
 export interface StampParts {
@@ -22,6 +23,9 @@ export interface StampParts {
   readonly log: Logger;
   readonly cookie: CookieSettings;
   readonly nodeName: string;
+  /** For writes that do not say how many followers they want. */
+  readonly ack: number;
+  readonly ackTimeoutMs: number;
 }
 
 const TIMING_FIELD = SLUICE_TIMING.toLowerCase();
@@ -45,7 +49,26 @@ export class Stamps {
   /** For a response of this node's application that may have written. */
   async written(exchange: Exchange): Promise<AddedFields> {
     const positions = await this.#flush(exchange, "no position for a write");
-    return positions === undefined ? this.read(exchange, undefined) : this.#told(exchange, positions);
+    const wanted = exchange.ack ?? this.#parts.ack;
+    const acked = wanted === 0 ? undefined : positions === undefined ? 0 : await this.#replicated(exchange, positions, wanted);
+    const added = positions === undefined ? this.read(exchange, undefined) : this.#told(exchange, positions);
+    return acked === undefined ? added : { ...added, fields: [...added.fields, SLUICE_ACKED, String(acked)] };
+  }
+
+  /** Waits, within bounds, until `wanted` followers have what was written. Returns how many really have. */
+  async #replicated(exchange: Exchange, positions: Marks, wanted: number): Promise<number> {
+    const { view, metrics, log, ackTimeoutMs } = this.#parts;
+    const begun = performance.now();
+    metrics.waitStarted("ack");
+    let acked = 0;
+    try {
+      acked = await view.replicated(countedMarks(positions, exchange.rule.counts), wanted, ackTimeoutMs);
+    } catch (error) {
+      log.warn({ id: exchange.id, reason: (error as Error).message }, "nobody could say which followers have a write");
+    }
+    exchange.ackMs = performance.now() - begun;
+    metrics.waitEnded(acked >= wanted, exchange.ackMs);
+    return acked;
   }
 
   /** On the primary, a cookie that names what does not exist would make followers wait for nothing: it is replaced. */
@@ -103,6 +126,7 @@ export class Stamps {
     const entries = [`sluice;desc="${exchange.decision} ${exchange.reason ?? ""}${exchange.replayed ? " replayed" : ""}"`];
     if (exchange.waitedMs > 0) entries.push(`wait;dur=${exchange.waitedMs.toFixed(1)}`);
     if (exchange.heldMs > 0) entries.push(`hold;dur=${exchange.heldMs.toFixed(1)}`);
+    if (exchange.ackMs > 0) entries.push(`ack;dur=${exchange.ackMs.toFixed(1)}`);
     entries.push(`upstream;dur=${(exchange.headMs - exchange.sentMs).toFixed(1)}`);
     fields.push("Server-Timing", entries.join(", "));
     return fields;

@@ -64,6 +64,14 @@ export class ReplicationServer {
     });
   }
 
+  /** Told with every acknowledgement of any follower. */
+  readonly acknowledged = new Set<() => void>();
+
+  /** How many followers that are connected have every one of these positions. */
+  replicasAt(positions: readonly WirePosition[]): number {
+    return this.followers.filter((follower) => positions.every((wire) => hasReached(follower.positions.get(wire.database) ?? ZERO_POSITION, wire))).length;
+  }
+
   get followers(): FollowerView[] {
     return [...this.#sessions].filter((session) => session.hello !== undefined).map((session) => session.view());
   }
@@ -72,7 +80,9 @@ export class ReplicationServer {
   handlers(): grpc.UntypedServiceImplementation {
     return {
       follow: (call: FollowCall) => {
-        const session = new Session(call, this.#store, this.#identity, (error) => this.#report("A follower's stream failed", error));
+        const session = new Session(call, this.#store, this.#identity, (error) => this.#report("A follower's stream failed", error), () => {
+          for (const listener of this.acknowledged) listener();
+        });
         this.#sessions.add(session);
         session.ended.finally(() => this.#sessions.delete(session)).catch(() => undefined);
       },
@@ -224,6 +234,7 @@ class Session {
   readonly #call: FollowCall;
   readonly #store: Store;
   readonly #identity: ServerIdentity;
+  readonly #tellAck: () => void;
   readonly #since = Date.now();
   /** Next transaction to send, by database; absent while a snapshot is awaited. */
   readonly #cursors = new Map<string, number>();
@@ -238,8 +249,9 @@ class Session {
   #closed = false;
   readonly #timer: NodeJS.Timeout;
 
-  constructor(call: FollowCall, store: Store, identity: ServerIdentity, report: (error: unknown) => void) {
+  constructor(call: FollowCall, store: Store, identity: ServerIdentity, report: (error: unknown) => void, tellAck: () => void) {
     this.#call = call;
+    this.#tellAck = tellAck;
     this.#store = store;
     this.#identity = identity;
     this.#timer = setInterval(() => this.#heartbeat(), HEARTBEAT_MS);
@@ -279,10 +291,12 @@ class Session {
     if (message.ack !== null && message.ack !== undefined) {
       this.#acked.set(message.ack.database, fromWire(message.ack as WirePosition));
       for (const told of this.#onAck) told();
+      this.#tellAck();
     } else if (message.subscribe?.after !== null && message.subscribe?.after !== undefined) {
       const { after } = message.subscribe;
       this.#awaited.delete(after.database);
       this.#acked.set(after.database, fromWire(after as WirePosition));
+      this.#tellAck();
       const database = this.#store.databases.get(after.database)?.database;
       if (database !== undefined) this.#plan(database, fromWire(after as WirePosition));
       this.#pump();

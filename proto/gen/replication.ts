@@ -29,6 +29,8 @@ import type { StandingRequest as _sluice_v1_StandingRequest, StandingRequest__Ou
 import type { Subscribe as _sluice_v1_Subscribe, Subscribe__Output as _sluice_v1_Subscribe__Output } from './sluice/v1/Subscribe.ts';
 import type { TakeLease as _sluice_v1_TakeLease, TakeLease__Output as _sluice_v1_TakeLease__Output } from './sluice/v1/TakeLease.ts';
 import type { Transactions as _sluice_v1_Transactions, Transactions__Output as _sluice_v1_Transactions__Output } from './sluice/v1/Transactions.ts';
+import type { WaitReplicatedRequest as _sluice_v1_WaitReplicatedRequest, WaitReplicatedRequest__Output as _sluice_v1_WaitReplicatedRequest__Output } from './sluice/v1/WaitReplicatedRequest.ts';
+import type { WaitReplicatedResponse as _sluice_v1_WaitReplicatedResponse, WaitReplicatedResponse__Output as _sluice_v1_WaitReplicatedResponse__Output } from './sluice/v1/WaitReplicatedResponse.ts';
 import type { WaitRequest as _sluice_v1_WaitRequest, WaitRequest__Output as _sluice_v1_WaitRequest__Output } from './sluice/v1/WaitRequest.ts';
 import type { WaitResponse as _sluice_v1_WaitResponse, WaitResponse__Output as _sluice_v1_WaitResponse__Output } from './sluice/v1/WaitResponse.ts';
 import type { WatchRequest as _sluice_v1_WatchRequest, WatchRequest__Output as _sluice_v1_WatchRequest__Output } from './sluice/v1/WatchRequest.ts';
@@ -69,6 +71,8 @@ export interface ProtoGrpcType {
       Subscribe: MessageTypeDefinition<_sluice_v1_Subscribe, _sluice_v1_Subscribe__Output>
       TakeLease: MessageTypeDefinition<_sluice_v1_TakeLease, _sluice_v1_TakeLease__Output>
       Transactions: MessageTypeDefinition<_sluice_v1_Transactions, _sluice_v1_Transactions__Output>
+      WaitReplicatedRequest: MessageTypeDefinition<_sluice_v1_WaitReplicatedRequest, _sluice_v1_WaitReplicatedRequest__Output>
+      WaitReplicatedResponse: MessageTypeDefinition<_sluice_v1_WaitReplicatedResponse, _sluice_v1_WaitReplicatedResponse__Output>
       WaitRequest: MessageTypeDefinition<_sluice_v1_WaitRequest, _sluice_v1_WaitRequest__Output>
       WaitResponse: MessageTypeDefinition<_sluice_v1_WaitResponse, _sluice_v1_WaitResponse__Output>
       WatchRequest: MessageTypeDefinition<_sluice_v1_WatchRequest, _sluice_v1_WatchRequest__Output>
