@@ -77,7 +77,7 @@ export class Handler {
     const { config, view, metrics, log, upstreams } = parts;
     this.#ruleOf = ruleMatcher(config.rules);
     this.#clients = new Clients(config.clients, { count: config.limits.clients, ageMs: config.cookie.maxAgeMs });
-    this.#stamps = new Stamps({ view, clients: this.#clients, metrics, log, cookie: config.cookie, nodeName: config.node.name, ack: config.ack, ackTimeoutMs: config.ackTimeoutMs });
+    this.#stamps = new Stamps({ view, clients: this.#clients, metrics, log, cookie: config.cookie, nodeName: config.node.name, maxLagMs: config.maxLagMs, ack: config.ack, ackTimeoutMs: config.ackTimeoutMs });
     this.#room = new Room(config.limits.keptBytes);
     metrics.gauges = () => ({ clients: this.#clients.count, pool: upstreams.counts() });
   }

@@ -3,8 +3,8 @@
  *
  * Always holds: a position that a client is told exists, and covers what the application had committed before it sent its head; what it commits
  * while its response streams on is not covered. The number of followers that have a write is what the engine counted, never what was asked for.
- * A response with a cookie is private. Where the engine gives no position, the response
- * arrives without one: the client merely loses the promise.
+ * A response with a cookie is private. An engine that is away is waited for up
+ * to `maxLag`; then the response goes out without a position, and the client merely loses the promise.
  */
 import type { Logger } from "pino";
 import { setCookie, type CookieSettings, readSetCookie } from "./cookie.ts";
@@ -23,11 +23,15 @@ export interface StampParts {
   readonly log: Logger;
   readonly cookie: CookieSettings;
   readonly nodeName: string;
+  /** How long a response waits for an engine that is away. */
+  readonly maxLagMs: number;
   /** For writes that do not say how many followers they want. */
   readonly ack: number;
   readonly ackTimeoutMs: number;
 }
 
+/** Pause before an engine is asked again that gave no answer. */
+const ASK_AGAIN_MS = 100;
 const TIMING_FIELD = SLUICE_TIMING.toLowerCase();
 
 export class Stamps {
@@ -102,12 +106,22 @@ export class Stamps {
   }
 
   async #flush(exchange: Exchange, complaint: string): Promise<Marks | undefined> {
-    try {
-      return await this.#parts.view.positions(true);
-    } catch (error) {
-      // What the application did is done, and its response must arrive.
-      this.#parts.log.warn({ id: exchange.id, reason: (error as Error).message }, complaint);
-      return undefined;
+    const { view, log, maxLagMs } = this.#parts;
+    const deadline = performance.now() + maxLagMs;
+    for (;;) {
+      try {
+        return await view.positions(true);
+      } catch (error) {
+        // An engine that restarts is back in a moment, and captures then what was committed before.
+        const leftMs = deadline - performance.now();
+        if (leftMs > 0) {
+          await view.changed(Math.min(leftMs, ASK_AGAIN_MS));
+          continue;
+        }
+        // What the application did is done, and its response must arrive.
+        log.warn({ id: exchange.id, reason: (error as Error).message }, complaint);
+        return undefined;
+      }
     }
   }
 

@@ -48,6 +48,7 @@ const limitsSchema = z.strictObject({
   connections: numberWithin(1, 1_000_000, true).prefault(20_000),
   connectionsPerClient: numberWithin(1, 1_000_000, true).prefault(2_000),
   held: numberWithin(0, 100_000, true).prefault(1_000),
+  restart: duration(0, HOUR_MS).prefault("5s"),
   stop: duration(0, HOUR_MS).prefault("10s"),
 });
 
@@ -198,7 +199,7 @@ function complete(values: FileValues, input: SchemaInput, problems: Problem[]): 
 function proxyLimits(limits: z.infer<typeof limitsSchema>): ProxyLimits {
   return {
     headBytes: limits.head, headerCount: limits.headers, headMs: limits.headTime, bodyBytes: limits.body, bodyIdleMs: limits.bodyIdle, keepAliveMs: limits.idle,
-    responseHeadMs: limits.response, connections: limits.connections, connectionsPerClient: limits.connectionsPerClient, heldRequests: limits.held, stopMs: limits.stop,
+    responseHeadMs: limits.response, connections: limits.connections, connectionsPerClient: limits.connectionsPerClient, heldRequests: limits.held, targetRestartMs: limits.restart, stopMs: limits.stop,
   };
 }
 

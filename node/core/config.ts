@@ -105,6 +105,7 @@ export interface ProxyLimits {
   readonly connections: number;
   readonly connectionsPerClient: number;
   readonly heldRequests: number;
+  readonly targetRestartMs: number;
   readonly stopMs: number;
 }
 

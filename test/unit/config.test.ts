@@ -62,7 +62,7 @@ proxy:
   cookie: {name: pos, domain: example.org, secure: "true", sameSite: none, maxAge: 1m}
   trustedHops: 2
   accessLog: 0.25
-  limits: {head: 16KiB, headers: 100, headTime: 5s, body: 10MiB, bodyIdle: 6s, idle: 7s, response: 8s, connections: 9000, connectionsPerClient: 90, held: 10, stop: 11s}
+  limits: {head: 16KiB, headers: 100, headTime: 5s, body: 10MiB, bodyIdle: 6s, idle: 7s, response: 8s, connections: 9000, connectionsPerClient: 90, held: 10, restart: 12s, stop: 11s}
   rules: [{path: "/assets/*", to: local}, {path: "/r/*", consistency: strong, cookie: false, databases: ["a.db", "b/*"]}]
 exec: [node, server.js, --port, 3000, true, 0x1F]
 log: {level: debug, format: json}
@@ -78,7 +78,7 @@ retention: {duration: 1h, bytes: 1.5GiB}
       listen: "0.0.0.0:8080", advertise: "http://10.0.0.1:8080", target: "127.0.0.1:3000", maxLagMs: 250, holdMs: 2_000, ack: 1, ackTimeoutMs: 500, clients: "header:Authorization", trustedHops: 2, accessLog: 0.25,
       limits: {
         headBytes: 16 << 10, headerCount: 100, headMs: 5_000, bodyBytes: 10 << 20, bodyIdleMs: 6_000, keepAliveMs: 7_000, responseHeadMs: 8_000, connections: 9_000,
-        connectionsPerClient: 90, heldRequests: 10, stopMs: 11_000,
+        connectionsPerClient: 90, heldRequests: 10, targetRestartMs: 12_000, stopMs: 11_000,
       },
       cookie: { name: "pos", domain: "example.org", secure: true, sameSite: "none", maxAgeMs: 60_000 },
       rules: [{ path: "/assets/*", to: "local", consistency: "session", cookie: true }, { path: "/r/*", to: "auto", consistency: "strong", cookie: false, databases: ["a.db", "b/*"] }],
