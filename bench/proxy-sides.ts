@@ -85,7 +85,7 @@ async function sluice(bench: Bench, name: string, target: number, state: Partial
   await engine.start();
   bench.use({ dispose: () => engine.stop() });
   const port = await freePort();
-  const config = { listen: `127.0.0.1:${port}`, target: `127.0.0.1:${target}`, maxLagMs: 2_000, engineSocket: engine.socket, node: { name }, log: { level: "warn" } };
+  const config = { listen: `127.0.0.1:${port}`, target: `127.0.0.1:${target}`, maxLagMs: 2_000, engineSocket: engine.socket, node: { name }, log: { level: "warn" }, limits: { connectionsPerClient: 20_000 } };
   const pid = kept(bench, fork(PROXY, [], { execArgv: [...PROXY_FLAGS], env: { ...process.env, SLUICE_PROXY_CONFIG: JSON.stringify(config) } }));
   await reachable(port, "Sluice's proxy");
   for (let told = false; !told; await sleep(20)) told = (await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: "close" } })).headers.get("sluice-txid") !== null;

@@ -9,6 +9,7 @@ import type * as grpc from "@grpc/grpc-js";
 import { statusOf } from "./replication/server.ts";
 import { waitReplicated, type Acknowledged } from "./replication/wait-replicated.ts";
 import type { Store } from "./store/store.ts";
+import { AppError } from "../proto/errors.ts";
 import { toWire, type WirePosition } from "../proto/grpc.ts";
 import { hasReached, ZERO_POSITION } from "../proto/position.ts";
 import type { DrainedReply } from "../proto/gen/sluice/v1/DrainedReply.ts";
@@ -144,6 +145,7 @@ export class ClusterService {
         done(null, {});
       },
       waitReplicated: (call: grpc.ServerUnaryCall<WaitReplicatedRequest__Output, WaitReplicatedResponse>, done: grpc.sendUnaryData<WaitReplicatedResponse>) => {
+        if (this.#store.role !== "primary") return done(statusOf(new AppError("NOT_PRIMARY", ["any database", "another node"])));
         const { positions, replicas, timeoutMs } = call.request;
         const { reached, cancel } = waitReplicated(this.#acknowledged, positions, replicas, Math.min(timeoutMs, WAIT_MS_MAX));
         call.on("cancelled", cancel);

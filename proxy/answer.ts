@@ -26,6 +26,8 @@ export const ANSWERS = {
   HEAD_LARGE: { status: 431, sentence: "The request line and header fields are larger than this node accepts." },
   EXPECTATION: { status: 417, sentence: "The only expectation that is understood is 100-continue." },
   CONSISTENCY: { status: 400, sentence: "Sluice-Consistency is none of eventual, session and strong." },
+  ACK: { status: 400, sentence: "Sluice-Ack is not a whole number from 0 to 16." },
+  CONNECTIONS: { status: 429, sentence: "Too many connections from this address are open.", retryAfter: 5 },
   NO_TUNNELS: { status: 501, sentence: "This node does not open tunnels (CONNECT)." },
   HELD_FULL: { status: 503, sentence: "Too many requests are waiting for a primary already; the request was not executed.", retryAfter: 5 },
   REPLAY_LARGE: { status: 502, sentence: "The application wants the request answered by the primary, but its body is longer than what is kept; send it with POST or PUT." },
@@ -109,5 +111,5 @@ function answerText(code: AnswerCode, options: AnswerOptions): string {
 
 const REASON_PHRASES: Readonly<Record<number, string>> = {
   400: "Bad Request", 408: "Request Timeout", 413: "Payload Too Large", 417: "Expectation Failed", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
-  500: "Internal Server Error", 505: "HTTP Version Not Supported", 431: "Request Header Fields Too Large", 501: "Not Implemented",
+  500: "Internal Server Error", 505: "HTTP Version Not Supported", 431: "Request Header Fields Too Large", 501: "Not Implemented", 429: "Too Many Requests",
 };

@@ -24,6 +24,9 @@ export interface ProxyConfig {
   readonly maxLagMs: number;
   /** How long requests are held while there is no primary, or nobody to answer. */
   readonly holdMs: number;
+  /** How many followers must have a write before its response goes out, unless the request says another number; and how long that may take. */
+  readonly ack: number;
+  readonly ackTimeoutMs: number;
   readonly clients: ClientsSetting;
   readonly cookie: CookieSettings;
   /** How many proxies stand in front whose X-Forwarded-For, -Proto, -Host and Forwarded are believed. */
@@ -45,6 +48,7 @@ export type ProxyMessage =
   | { readonly type: "metrics"; readonly metrics: MetricsSnapshot };
 
 const HOLD_MS_DEFAULT = 15_000;
+const ACK_MS_DEFAULT = 2_000;
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -65,6 +69,8 @@ export function parseConfig(text: string | undefined): ProxyConfig {
     target: origin(string(fields, "target")),
     maxLagMs: count(fields, "maxLagMs"),
     holdMs: fields["holdMs"] === undefined ? HOLD_MS_DEFAULT : count(fields, "holdMs"),
+    ack: fields["ack"] === undefined ? 0 : count(fields, "ack"),
+    ackTimeoutMs: fields["ackTimeoutMs"] === undefined ? ACK_MS_DEFAULT : count(fields, "ackTimeoutMs"),
     clients: clientsSetting(fields["clients"] === undefined ? "cookie" : string(fields, "clients")),
     cookie: cookie(record(fields["cookie"] ?? {}, "cookie")),
     trustedHops: fields["trustedHops"] === undefined ? 0 : count(fields, "trustedHops"),

@@ -40,6 +40,8 @@ export interface EngineView {
   positions(flush: boolean): Promise<Marks>;
   /** Resolves when the engine is there and every position is reached, or after `timeoutMs`. Never rejects. */
   wait(want: Marks, timeoutMs: number): Promise<WaitResult>;
+  /** How many followers have every position: as soon as `replicas` of them have, else after `timeoutMs`. On the primary; NODE_UNAVAILABLE elsewhere. */
+  replicated(marks: Marks, replicas: number, timeoutMs: number): Promise<number>;
   /** Positions of the primary, which it named after this call; NODE_UNAVAILABLE when it does not answer in time. */
   primaryPositions(): Promise<Marks>;
   /** Resolves at the next change of the state, or after `timeoutMs`. */
@@ -58,6 +60,7 @@ interface ClusterClient extends grpc.Client {
   getPositions(request: { flush: boolean; primary: boolean }, options: grpc.CallOptions, done: Callback<{ positions: WirePosition[] }>): void;
   drained(request: { drain: number }, options: grpc.CallOptions, done: Callback<object>): void;
   wait(request: { positions: WirePosition[]; timeoutMs: number }, options: grpc.CallOptions, done: Callback<WireWait>): void;
+  waitReplicated(request: { positions: WirePosition[]; replicas: number; timeoutMs: number }, options: grpc.CallOptions, done: Callback<{ replicas: number }>): void;
 }
 
 /** Bounds between two attempts to reach an engine that went away. */
@@ -115,6 +118,15 @@ class Connection implements EngineView {
 
   primaryPositions(): Promise<Marks> {
     return this.#strong.call();
+  }
+
+  replicated(marks: Marks, replicas: number, timeoutMs: number): Promise<number> {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    this.#client.waitReplicated({ positions: wirePositions(marks), replicas, timeoutMs }, { deadline: Date.now() + timeoutMs + GRACE_MS }, (error, answer) => {
+      if (error !== null || answer === undefined) reject(unavailable(error));
+      else resolve(answer.replicas);
+    });
+    return promise;
   }
 
   async wait(want: Marks, timeoutMs: number): Promise<WaitResult> {
@@ -222,7 +234,7 @@ class Connection implements EngineView {
     const { promise, resolve, reject } = Promise.withResolvers<Marks>();
     this.#client.getPositions(request, { deadline: Date.now() + this.#options.timeoutMs + GRACE_MS }, (error, answer) => {
       if (error !== null || answer === undefined) {
-        reject(new AppError("NODE_UNAVAILABLE", ["the engine", error?.details ?? "it gave no answer"], { cause: error }));
+        reject(unavailable(error));
         return;
       }
       const marks = marksOf(this.#state?.positions ?? NO_MARKS, answer.positions);
@@ -237,13 +249,20 @@ class Connection implements EngineView {
 
   #askWait(want: Marks, timeoutMs: number): Promise<WireWait> {
     const { promise, resolve, reject } = Promise.withResolvers<WireWait>();
-    const positions = [...want].map(([database, mark]) => ({ database, ...mark, checksum: NO_CHECKSUM }));
-    this.#client.wait({ positions, timeoutMs }, { deadline: Date.now() + timeoutMs + GRACE_MS }, (error, answer) => {
-      if (error !== null || answer === undefined) reject(error ?? new AppError("NODE_UNAVAILABLE", ["the engine", "it gave no answer"]));
+    this.#client.wait({ positions: wirePositions(want), timeoutMs }, { deadline: Date.now() + timeoutMs + GRACE_MS }, (error, answer) => {
+      if (error !== null || answer === undefined) reject(unavailable(error));
       else resolve(answer);
     });
     return promise;
   }
+}
+
+function unavailable(error: grpc.ServiceError | null): AppError {
+  return new AppError("NODE_UNAVAILABLE", ["the engine", error?.details ?? "it gave no answer"], { cause: error });
+}
+
+function wirePositions(marks: Marks): WirePosition[] {
+  return [...marks].map(([database, mark]) => ({ database, ...mark, checksum: NO_CHECKSUM }));
 }
 
 function marksOf(previous: Marks, positions: readonly WirePosition[]): Marks {

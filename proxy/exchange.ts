@@ -36,19 +36,22 @@ export interface Exchange {
   want: Marks | undefined;
   /** The primary has named its positions for this strong read. */
   asked: boolean;
+  /** How many followers must have what it writes; undefined leaves it to the configuration. */
+  ack: number | undefined;
   /** Set when a wait ended well, to the positions at that moment. */
   reachedAt: Marks | undefined;
   waitedMs: number;
   /** When holding ends; 0 while nothing has been held. */
   holdUntilMs: number;
   heldMs: number;
+  ackMs: number;
   heldFull: boolean;
   resends: number;
   /** Failed attempts in a row, for the pause before the next. */
   failures: number;
   body: BodySource | undefined;
   decision: "invalid" | "local" | "forward" | "refuse";
-  reason: Reason | Fault | "size" | "path" | "expectation" | "consistency" | undefined;
+  reason: Reason | Fault | "size" | "path" | "expectation" | "consistency" | "ack" | undefined;
   /** Whose application is asked. */
   node: string | undefined;
   sentMs: number;
@@ -63,7 +66,7 @@ const NO_REQUEST: CheckedRequest = { target: "", host: undefined, body: { kind: 
 export function newExchange(id: string, request: IncomingMessage, response: ServerResponse | undefined, expects: Expectation, hop: Hop | undefined): Exchange {
   return {
     id, request, response, early: undefined, expectsContinue: expects === "continue", startedMs: performance.now(), hop, checked: NO_REQUEST, rule: NO_RULE, consistency: "session", replayed: false,
-    clientKey: undefined, want: undefined, asked: false, reachedAt: undefined, waitedMs: 0, holdUntilMs: 0, heldMs: 0, heldFull: false, resends: 0, failures: 0, body: undefined,
+    clientKey: undefined, want: undefined, asked: false, ack: undefined, reachedAt: undefined, waitedMs: 0, holdUntilMs: 0, heldMs: 0, ackMs: 0, heldFull: false, resends: 0, failures: 0, body: undefined,
     decision: "invalid", reason: undefined, node: undefined, sentMs: 0, headMs: 0, upstreamError: undefined,
   };
 }

@@ -13,6 +13,7 @@ import type { NetConnectOpts, Socket } from "node:net";
 import type { Logger } from "pino";
 import { answerSocket, type AnswerCode } from "./answer.ts";
 import type { ProxyConfig } from "./config.ts";
+import { peerOf, type Door } from "./door.ts";
 import type { EngineView } from "./engine-view.ts";
 import { ChunkFollower } from "./fast-chunks.ts";
 import { fieldList, readRequestHead, readResponseHead } from "./fast-head.ts";
@@ -29,6 +30,7 @@ export interface FastParts {
   readonly metrics: Metrics;
   readonly log: Logger;
   readonly nextId: () => string;
+  readonly door: Door;
 }
 
 /** A head that comes in more pieces than this is no plain one. */
@@ -104,7 +106,10 @@ export class FastPath implements Flow {
   #accept(shell: Socket): void {
     const inner = shell as unknown as { _handle: ShellHandle | null; _server: unknown; server: unknown };
     const handle = inner._handle;
+    const peer = peerOf(shell);
+    if (!this.#parts.door.enter(shell, peer)) return;
     if (handle === null || this.#stopping) {
+      shell.once("close", () => this.#parts.door.leave(peer));
       this.#general(shell);
       return;
     }
@@ -116,8 +121,7 @@ export class FastPath implements Flow {
     taken._server = inner._server;
     taken.server = inner.server;
     inner._server = inner.server = null;
-    const { remoteAddress = "unknown" } = client;
-    client.peer = remoteAddress.startsWith("::ffff:") ? remoteAddress.slice(7) : remoteAddress;
+    client.peer = peer;
     this.#wheel.set(client, this.#parts.config.limits.headMs);
   }
 
@@ -197,6 +201,7 @@ export class FastPath implements Flow {
   }
 
   clientClosed(client: FastClient): void {
+    this.#parts.door.leave(client.peer);
     this.#wheel.remove(client);
     if (client.phase !== "busy") return;
     client.phase = "over";

@@ -18,12 +18,13 @@ import { checkRequest, type Fault } from "./check.ts";
 import { Clients } from "./clients.ts";
 import type { ProxyConfig } from "./config.ts";
 import { readCookie } from "./cookie.ts";
+import { peerOf } from "./door.ts";
 import { decide, FACT_VALUES, needsPrimary, type Facts, type Reason } from "./decide.ts";
 import type { EngineView, NodeView } from "./engine-view.ts";
 import { factsOf, isGone, isHoldLeft, newExchange, type Exchange, type Expectation } from "./exchange.ts";
-import { formatHop, originalAddress, rawField, readHop, readRequestId, requestFields, SLUICE_CONSISTENCY, SLUICE_HOP, SLUICE_REFUSED, SLUICE_REPLAY, SLUICE_REQUEST_ID } from "./headers.ts";
+import { formatHop, originalAddress, rawField, readHop, readRequestId, requestFields, SLUICE_ACK, SLUICE_CONSISTENCY, SLUICE_HOP, SLUICE_REFUSED, SLUICE_REPLAY, SLUICE_REQUEST_ID } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
-import { NO_MARKS, type Marks } from "./positions.ts";
+import { countedMarks, NO_MARKS, type Marks } from "./positions.ts";
 import { answerFor, relay, type AddedFields, type Failure, type RawFields, type RelayTask } from "./relay.ts";
 import { ruleMatcher, type RuleMatcher } from "./rules.ts";
 import { Stamps } from "./stamps.ts";
@@ -41,6 +42,8 @@ export interface HandlerParts {
 const STATUS_OF_FAULT: Partial<Record<Fault, number>> = { version: 505, fields: 431 };
 const HOP_FIELD = SLUICE_HOP.toLowerCase();
 const REQUEST_ID_FIELD = SLUICE_REQUEST_ID.toLowerCase();
+const ACK_FIELD = SLUICE_ACK.toLowerCase();
+const ACK = /^(?:\d|1[0-6])$/;
 const CONSISTENCY_FIELD = SLUICE_CONSISTENCY.toLowerCase();
 const REFUSED_FIELD = SLUICE_REFUSED.toLowerCase();
 const REPLAY_FIELD = SLUICE_REPLAY.toLowerCase();
@@ -74,7 +77,7 @@ export class Handler {
     const { config, view, metrics, log, upstreams } = parts;
     this.#ruleOf = ruleMatcher(config.rules);
     this.#clients = new Clients(config.clients, { count: config.limits.clients, ageMs: config.cookie.maxAgeMs });
-    this.#stamps = new Stamps({ view, clients: this.#clients, metrics, log, cookie: config.cookie, nodeName: config.node.name });
+    this.#stamps = new Stamps({ view, clients: this.#clients, metrics, log, cookie: config.cookie, nodeName: config.node.name, maxLagMs: config.maxLagMs, ack: config.ack, ackTimeoutMs: config.ackTimeoutMs });
     this.#room = new Room(config.limits.keptBytes);
     metrics.gauges = () => ({ clients: this.#clients.count, pool: upstreams.counts() });
   }
@@ -156,6 +159,12 @@ export class Handler {
       this.#invalid(exchange, "consistency", "CONSISTENCY", {});
       return false;
     }
+    const ack = request.headers[ACK_FIELD];
+    if (ack !== undefined && !ACK.test(String(ack))) {
+      this.#invalid(exchange, "ack", "ACK", {});
+      return false;
+    }
+    exchange.ack = ack === undefined ? undefined : Number(ack);
     exchange.checked = checked;
     exchange.rule = rule;
     exchange.consistency = asked === undefined ? rule.consistency : (asked as Facts["consistency"]);
@@ -173,11 +182,11 @@ export class Handler {
     if (!this.#clients.cookies || !rule.cookie) return undefined;
     exchange.clientKey = this.#clients.keyOf(request.headers, () => this.#clientOf(request));
     const marks = readCookie(request.headers.cookie, config.cookie.name) ?? this.#clients.wanted(exchange.clientKey);
-    return marks === undefined ? undefined : counted(marks, rule.counts);
+    return marks === undefined ? undefined : countedMarks(marks, rule.counts);
   }
 
   #clientOf(request: IncomingMessage): string {
-    return originalAddress(request.headers["x-forwarded-for"] as string | undefined, connectionAddress(request), this.#parts.config.trustedHops);
+    return originalAddress(request.headers["x-forwarded-for"] as string | undefined, peerOf(request.socket), this.#parts.config.trustedHops);
   }
 
   /** One decision, and what follows from it. */
@@ -233,7 +242,7 @@ export class Handler {
     try {
       const marks = await Promise.race([view.primaryPositions(), sleep(leftMs, undefined, { signal: timer.signal })]);
       if (marks === undefined) return;
-      exchange.want = counted(marks, exchange.rule.counts);
+      exchange.want = countedMarks(marks, exchange.rule.counts);
       exchange.asked = true;
     } catch {
       // It may be changing; the time for waiting goes on running.
@@ -310,7 +319,8 @@ export class Handler {
       log.warn({ id, to, code, method: request.method, url: checked.target, reason: error.message }, to === "peer" ? "the primary failed" : "the application failed");
     };
     const fields = requestFields(request.rawHeaders, {
-      to, requestId: id, httpVersion: request.httpVersion, clientAddress: connectionAddress(request), hop, cookieName: config.cookie.name,
+      to, requestId: id, httpVersion: request.httpVersion, clientAddress: peerOf(request.socket), hop, cookieName: config.cookie.name,
+      ack: exchange.ack ?? (config.ack > 0 ? config.ack : undefined),
       // The node that forwarded it stands in the list as well.
       trustedHops: config.trustedHops + (exchange.hop === undefined ? 0 : 1),
     });
@@ -430,14 +440,3 @@ export class Handler {
 const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
 
 function ignore(): void {}
-
-/** The marks of the databases that count. */
-function counted(marks: Marks, counts: ((database: string) => boolean) | undefined): Marks {
-  return counts === undefined ? marks : new Map([...marks].filter(([database]) => counts(database)));
-}
-
-/** The address of the peer of this connection, IPv4 in its usual form. */
-export function connectionAddress(request: IncomingMessage): string {
-  const address = request.socket.remoteAddress ?? "unknown";
-  return address.startsWith("::ffff:") ? address.slice(7) : address;
-}

@@ -16,6 +16,10 @@ export const SLUICE_REFUSED = "Sluice-Refused";
 export const SLUICE_HOP = "Sluice-Hop";
 /** On a request: eventual, session or strong. */
 export const SLUICE_CONSISTENCY = "Sluice-Consistency";
+/** On a request that writes: how many followers must have it before its response goes out. */
+export const SLUICE_ACK = "Sluice-Ack";
+/** On the response: how many had it then. */
+export const SLUICE_ACKED = "Sluice-Acked";
 /** On a request: answer with Server-Timing. */
 export const SLUICE_TIMING = "Sluice-Timing";
 /** On an application's response: `primary` has the request sent there instead. */
@@ -31,6 +35,9 @@ const PROTECTED: ReadonlySet<string> = new Set([
   "x-request-id", "x-real-ip", "cache-control", "location", "range", "origin", "referer", "date", "vary", "etag", "www-authenticate",
 ]);
 
+/** What another node's proxy may say about its response. */
+const PEER_FIELDS: ReadonlySet<string> = new Set([SLUICE_NODE, SLUICE_TXID, SLUICE_ACKED].map((name) => name.toLowerCase()));
+
 export interface OutgoingRequest {
   /** The application, or the proxy of the primary. */
   readonly to: "application" | "peer";
@@ -39,6 +46,8 @@ export interface OutgoingRequest {
   readonly requestId: string;
   /** For a peer: value of Sluice-Hop. */
   readonly hop: string;
+  /** For a peer: value of Sluice-Ack; undefined leaves it to the peer's own setting. */
+  readonly ack?: number | undefined;
   readonly cookieName: string;
   /** How many proxies in front are believed: as many entries of forwarding fields are kept, counted from the last. */
   readonly trustedHops: number;
@@ -89,7 +98,10 @@ export function requestFields(raw: readonly string[], out: OutgoingRequest): str
   if (isTrusted && forwarded !== "") fields.push("Forwarded", join(lastEntries(forwarded, trustedHops), forwardedElement(clientAddress, proto)));
   fields.push("Via", join(via, `${out.httpVersion} sluice`));
   if (!requestId) fields.push("X-Request-Id", out.requestId);
-  if (out.to === "peer") fields.push(SLUICE_HOP, out.hop, SLUICE_REQUEST_ID, out.requestId);
+  if (out.to === "peer") {
+    fields.push(SLUICE_HOP, out.hop, SLUICE_REQUEST_ID, out.requestId);
+    if (out.ack !== undefined) fields.push(SLUICE_ACK, String(out.ack));
+  }
   return fields;
 }
 
@@ -102,7 +114,7 @@ export function originalAddress(forwardedFor: string | undefined, connectionAddr
   return lastEntries(forwardedFor, trustedHops).split(",")[0]!.trim() || connectionAddress;
 }
 
-/** Fields of a response as they are sent to the client. A peer's Sluice-Node and Sluice-Txid stay; an application's are dropped. */
+/** Fields of a response as they are sent to the client. A peer's Sluice-Node, Sluice-Txid and Sluice-Acked stay; an application's are dropped. */
 export function responseFields(raw: readonly (Buffer | string)[], from: "application" | "peer", added: readonly string[]): string[] {
   const text = raw.map(latin1);
   const named = namedByConnection(text);
@@ -111,7 +123,7 @@ export function responseFields(raw: readonly (Buffer | string)[], from: "applica
     const name = text[i]!;
     const lower = name.toLowerCase();
     if (CONNECTION_FIELDS.has(lower) || named?.has(lower) === true) continue;
-    if (lower.startsWith("sluice-") && !(from === "peer" && (lower === "sluice-node" || lower === "sluice-txid"))) continue;
+    if (lower.startsWith("sluice-") && !(from === "peer" && PEER_FIELDS.has(lower))) continue;
     fields.push(name, text[i + 1]!);
   }
   fields.push(...added);

@@ -40,6 +40,8 @@ export const DEFAULT_LIMITS = {
   lingerBytes: 16 << 20,
   /** Open client connections. */
   connections: 20_000,
+  /** Open connections from one address, where clients connect directly; requests on more are answered with 429. */
+  connectionsPerClient: 2_000,
   /** How long an upgraded connection (WebSocket) may be silent in both directions. */
   tunnelIdleMs: 3_600_000,
   /** Clients without cookies that are remembered. */
@@ -51,7 +53,6 @@ export const DEFAULT_LIMITS = {
 };
 
 export type Limits = Readonly<typeof DEFAULT_LIMITS>;
-
 
 /** The names whose value must be smaller than that of the other name, with the reason. */
 export const LIMIT_ORDER: readonly (readonly [keyof Limits, keyof Limits, string])[] = [

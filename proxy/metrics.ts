@@ -14,7 +14,7 @@ export interface MetricsSnapshot {
   /** Requests that the proxy refused before any decision, by reason. */
   readonly invalid: Readonly<Record<string, number>>;
   readonly waits: { readonly started: number; readonly reached: number; readonly overdue: number; readonly totalMs: number };
-  /** The same waits, by reason ("behind", "strong", "no-role"). */
+  /** The same waits, by reason ("behind", "strong", "no-role"), and those of writes for followers ("ack"). */
   readonly waitReasons: Readonly<Record<string, number>>;
   /** Requests held for a primary, an application or a node that was away, by reason; those that were given up; those held now. */
   readonly holds: { readonly reasons: Readonly<Record<string, number>>; readonly overdue: number; readonly now: number };

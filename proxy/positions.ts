@@ -20,6 +20,11 @@ export function reachedAll(have: Marks, want: Marks): boolean {
   return true;
 }
 
+/** The marks of the databases that count; all without `counts`. */
+export function countedMarks(marks: Marks, counts: ((database: string) => boolean) | undefined): Marks {
+  return counts === undefined ? marks : new Map([...marks].filter(([database]) => counts(database)));
+}
+
 /** `current`, ordered: what differs from `previous` first, the rest as it stood there. Returns `previous` itself when nothing differs. */
 export function recentFirst(previous: Marks, current: Iterable<readonly [string, Mark]>): Marks {
   const changed = new Map<string, Mark>();

@@ -9,6 +9,7 @@ import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { answerSocket, linger, type AnswerCode } from "./answer.ts";
 import { hostAndPort } from "./config.ts";
+import { Door, peerOf } from "./door.ts";
 import type { Expectation } from "./exchange.ts";
 import { attachFastPath, type FastPath } from "./fast.ts";
 import { Handler, type HandlerParts } from "./handler.ts";
@@ -130,7 +131,13 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     running.response.once("close", () => endSocket(socket, code, handler.nextId(), limits.lingerMs));
   });
 
-  const fast = attachFastPath(server, { config: parts.config, view: parts.view, metrics: parts.metrics, log: parts.log, nextId: () => handler.nextId() });
+  const door = new Door({
+    connectionsPerClient: parts.config.trustedHops > 0 ? undefined : limits.connectionsPerClient, lingerMs: limits.lingerMs, nextId: () => handler.nextId(),
+    onRefused: () => parts.metrics.invalid("connections"),
+  });
+  server.on("drop", () => parts.metrics.invalid("connections"));
+  const fast = attachFastPath(server, { config: parts.config, view: parts.view, metrics: parts.metrics, log: parts.log, nextId: () => handler.nextId(), door });
+  if (fast === undefined) watchDoor(server, door);
   const general = parts.metrics.gauges;
   if (fast !== undefined) parts.metrics.gauges = () => ({ ...general(), pool: { ...general().pool, ...prefixed("fast", fast.counts) } });
   const { host, port } = hostAndPort(listen);
@@ -142,6 +149,18 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     });
   });
   return { address: addressText(server), stop: () => stopServer(server, handler, parts.metrics, fast, limits.stopMs) };
+}
+
+/** Without a fast path, which does the same: nothing sees a connection that may not come in. */
+function watchDoor(server: Server, door: Door): void {
+  const listeners = server.listeners("connection");
+  server.removeAllListeners("connection");
+  server.on("connection", (socket: Socket) => {
+    const peer = peerOf(socket);
+    if (!door.enter(socket, peer)) return;
+    socket.once("close", () => door.leave(peer));
+    for (const listener of listeners) listener.call(server, socket);
+  });
 }
 
 function prefixed(prefix: string, counts: Readonly<Record<string, number>>): Record<string, number> {

@@ -2,17 +2,18 @@
  * What a response tells its client about positions: `Sluice-Node`, `Sluice-Txid`, the cookie, and on request how long each step took.
  *
  * Always holds: a position that a client is told exists, and covers what the application had committed before it sent its head; what it commits
- * while its response streams on is not covered. A response with a cookie is private. Where the engine gives no position, the response
- * arrives without one: the client merely loses the promise.
+ * while its response streams on is not covered. The number of followers that have a write is what the engine counted, never what was asked for.
+ * A response with a cookie is private. An engine that is away is waited for up
+ * to `maxLag`; then the response goes out without a position, and the client merely loses the promise.
  */
 import type { Logger } from "pino";
 import { setCookie, type CookieSettings, readSetCookie } from "./cookie.ts";
 import type { Clients } from "./clients.ts";
 import type { EngineView } from "./engine-view.ts";
 import type { Exchange } from "./exchange.ts";
-import { SLUICE_NODE, SLUICE_REQUEST_ID, SLUICE_TIMING, SLUICE_TXID } from "./headers.ts";
+import { SLUICE_ACKED, SLUICE_NODE, SLUICE_REQUEST_ID, SLUICE_TIMING, SLUICE_TXID } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
-import { formatMarks, NO_MARKS, reachedAll, type Marks } from "./positions.ts";
+import { countedMarks, formatMarks, NO_MARKS, reachedAll, type Marks } from "./positions.ts";
 import type { AddedFields, RawFields } from "./relay.ts";
 
 export interface StampParts {
@@ -22,8 +23,15 @@ export interface StampParts {
   readonly log: Logger;
   readonly cookie: CookieSettings;
   readonly nodeName: string;
+  /** How long a response waits for an engine that is away. */
+  readonly maxLagMs: number;
+  /** For writes that do not say how many followers they want. */
+  readonly ack: number;
+  readonly ackTimeoutMs: number;
 }
 
+/** Pause before an engine is asked again that gave no answer. */
+const ASK_AGAIN_MS = 100;
 const TIMING_FIELD = SLUICE_TIMING.toLowerCase();
 
 export class Stamps {
@@ -45,7 +53,26 @@ export class Stamps {
   /** For a response of this node's application that may have written. */
   async written(exchange: Exchange): Promise<AddedFields> {
     const positions = await this.#flush(exchange, "no position for a write");
-    return positions === undefined ? this.read(exchange, undefined) : this.#told(exchange, positions);
+    const wanted = exchange.ack ?? this.#parts.ack;
+    const acked = wanted === 0 ? undefined : positions === undefined ? 0 : await this.#replicated(exchange, positions, wanted);
+    const added = positions === undefined ? this.read(exchange, undefined) : this.#told(exchange, positions);
+    return acked === undefined ? added : { ...added, fields: [...added.fields, SLUICE_ACKED, String(acked)] };
+  }
+
+  /** Waits, within bounds, until `wanted` followers have what was written. Returns how many really have. */
+  async #replicated(exchange: Exchange, positions: Marks, wanted: number): Promise<number> {
+    const { view, metrics, log, ackTimeoutMs } = this.#parts;
+    const begun = performance.now();
+    metrics.waitStarted("ack");
+    let acked = 0;
+    try {
+      acked = await view.replicated(countedMarks(positions, exchange.rule.counts), wanted, ackTimeoutMs);
+    } catch (error) {
+      log.warn({ id: exchange.id, reason: (error as Error).message }, "nobody could say which followers have a write");
+    }
+    exchange.ackMs = performance.now() - begun;
+    metrics.waitEnded(acked >= wanted, exchange.ackMs);
+    return acked;
   }
 
   /** On the primary, a cookie that names what does not exist would make followers wait for nothing: it is replaced. */
@@ -79,12 +106,22 @@ export class Stamps {
   }
 
   async #flush(exchange: Exchange, complaint: string): Promise<Marks | undefined> {
-    try {
-      return await this.#parts.view.positions(true);
-    } catch (error) {
-      // What the application did is done, and its response must arrive.
-      this.#parts.log.warn({ id: exchange.id, reason: (error as Error).message }, complaint);
-      return undefined;
+    const { view, log, maxLagMs } = this.#parts;
+    const deadline = performance.now() + maxLagMs;
+    for (;;) {
+      try {
+        return await view.positions(true);
+      } catch (error) {
+        // An engine that restarts is back in a moment, and captures then what was committed before.
+        const leftMs = deadline - performance.now();
+        if (leftMs > 0) {
+          await view.changed(Math.min(leftMs, ASK_AGAIN_MS));
+          continue;
+        }
+        // What the application did is done, and its response must arrive.
+        log.warn({ id: exchange.id, reason: (error as Error).message }, complaint);
+        return undefined;
+      }
     }
   }
 
@@ -103,6 +140,7 @@ export class Stamps {
     const entries = [`sluice;desc="${exchange.decision} ${exchange.reason ?? ""}${exchange.replayed ? " replayed" : ""}"`];
     if (exchange.waitedMs > 0) entries.push(`wait;dur=${exchange.waitedMs.toFixed(1)}`);
     if (exchange.heldMs > 0) entries.push(`hold;dur=${exchange.heldMs.toFixed(1)}`);
+    if (exchange.ackMs > 0) entries.push(`ack;dur=${exchange.ackMs.toFixed(1)}`);
     entries.push(`upstream;dur=${(exchange.headMs - exchange.sentMs).toFixed(1)}`);
     fields.push("Server-Timing", entries.join(", "));
     return fields;

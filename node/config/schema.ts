@@ -7,7 +7,7 @@
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { z } from "zod";
-import { RUN_FILES, splitAddress, type Config } from "../core/config.ts";
+import { RUN_FILES, splitAddress, type Config, type ProxyLimits } from "../core/config.ts";
 import { completeLease, LEASE_KEYS, leaseSchema } from "./lease-schema.ts";
 import { formatKey, isInside, lineOf, nearest, type Problem } from "./problem.ts";
 import { duration, flag, folder, HOUR_MS, listenAddress, matching, oneOf, parsed, reachableAddress, SPLIT } from "./types.ts";
@@ -33,6 +33,23 @@ const cookieSchema = z.strictObject({
   secure: flag.default(false),
   sameSite: oneOf(["lax", "strict", "none"]).default("lax"),
   maxAge: duration(1_000, 365 * 24 * HOUR_MS).prefault("5m"),
+});
+
+const size = (minBytes: number, maxBytes: number) => parsed((value) => parseSize(value, { minBytes, maxBytes }));
+
+const limitsSchema = z.strictObject({
+  head: size(1 << 10, 1 << 20).prefault("32KiB"),
+  headers: numberWithin(1, 10_000, true).prefault(200),
+  headTime: duration(100, HOUR_MS).prefault("30s"),
+  body: size(1 << 20, 2 ** 50).prefault("1GiB"),
+  bodyIdle: duration(100, HOUR_MS).prefault("30s"),
+  idle: duration(100, HOUR_MS).prefault("75s"),
+  response: duration(3_000, 24 * HOUR_MS).prefault("2m"),
+  connections: numberWithin(1, 1_000_000, true).prefault(20_000),
+  connectionsPerClient: numberWithin(1, 1_000_000, true).prefault(2_000),
+  held: numberWithin(0, 100_000, true).prefault(1_000),
+  restart: duration(0, HOUR_MS).prefault("5s"),
+  stop: duration(0, HOUR_MS).prefault("10s"),
 });
 
 const databaseSchema = z.strictObject({
@@ -64,10 +81,13 @@ const schema = z.strictObject({
     target: reachableAddress,
     maxLag: duration(0, HOUR_MS).prefault("5s"),
     hold: duration(0, HOUR_MS).prefault("15s"),
+    ack: numberWithin(0, 16, true).prefault(0),
+    ackTimeout: duration(0, 60_000).prefault("2s"),
     clients: matching(/^(?:cookie|none|address|header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64})$/, "it is not known", "write cookie, none, address, or header:NAME").default("cookie"),
     cookie: cookieSchema.prefault({}),
     trustedHops: numberWithin(0, 16, true).prefault(0),
     accessLog: numberWithin(0, 1, false).prefault(0),
+    limits: limitsSchema.prefault({}),
     rules: z.array(ruleSchema).default([]),
   }).optional(),
   exec: z.array(z.string()).min(1, `the list is empty${SPLIT}give the command and its arguments, or remove the key`).optional(),
@@ -87,8 +107,8 @@ type FileValues = z.infer<typeof schema>;
 /** Known keys by parent ("" is the top), for suggestions. */
 const KNOWN_KEYS: Readonly<Record<string, readonly string[]>> = {
   "": Object.keys(schema.shape), node: ["name", "region"], fuse: ["mount", "driver"], ...LEASE_KEYS,
-  proxy: ["listen", "advertise", "target", "maxLag", "hold", "clients", "cookie", "trustedHops", "accessLog", "rules"], log: ["level", "format"], retention: ["duration", "bytes"],
-  "proxy.rules[]": Object.keys(ruleSchema.shape), "proxy.cookie": Object.keys(cookieSchema.shape), "databases[]": Object.keys(databaseSchema.shape),
+  proxy: ["listen", "advertise", "target", "maxLag", "hold", "ack", "ackTimeout", "clients", "cookie", "trustedHops", "accessLog", "limits", "rules"], log: ["level", "format"], retention: ["duration", "bytes"],
+  "proxy.rules[]": Object.keys(ruleSchema.shape), "proxy.cookie": Object.keys(cookieSchema.shape), "proxy.limits": Object.keys(limitsSchema.shape), "databases[]": Object.keys(databaseSchema.shape),
 };
 
 export interface SchemaInput {
@@ -164,8 +184,9 @@ function complete(values: FileValues, input: SchemaInput, problems: Problem[]): 
     admin: values.admin,
     lease,
     proxy: proxy === undefined ? undefined : {
-      listen: proxy.listen, target: proxy.target, maxLagMs: proxy.maxLag, holdMs: proxy.hold, clients: proxy.clients, trustedHops: proxy.trustedHops, accessLog: proxy.accessLog,
+      listen: proxy.listen, target: proxy.target, maxLagMs: proxy.maxLag, holdMs: proxy.hold, ack: proxy.ack, ackTimeoutMs: proxy.ackTimeout, clients: proxy.clients, trustedHops: proxy.trustedHops, accessLog: proxy.accessLog,
       cookie: { name: proxy.cookie.name, domain: proxy.cookie.domain, secure: proxy.cookie.secure, sameSite: proxy.cookie.sameSite, maxAgeMs: proxy.cookie.maxAge },
+      limits: proxyLimits(proxy.limits),
       rules: proxy.rules.map(({ databases, ...rule }) => ({ ...rule, ...(databases === undefined ? {} : { databases }) })),
       advertise: proxy.advertise ?? `http://${proxyHost(proxy.listen, advertise)}:${splitAddress(proxy.listen).port}`,
     },
@@ -176,6 +197,14 @@ function complete(values: FileValues, input: SchemaInput, problems: Problem[]): 
       return { pattern, ...rule, syncTimeoutMs: syncTimeout };
     }),
     retention: { durationMs: values.retention.duration, bytes: values.retention.bytes },
+  };
+}
+
+/** The operator's names are short; the proxy's say what is counted. */
+function proxyLimits(limits: z.infer<typeof limitsSchema>): ProxyLimits {
+  return {
+    headBytes: limits.head, headerCount: limits.headers, headMs: limits.headTime, bodyBytes: limits.body, bodyIdleMs: limits.bodyIdle, keepAliveMs: limits.idle,
+    responseHeadMs: limits.response, connections: limits.connections, connectionsPerClient: limits.connectionsPerClient, heldRequests: limits.held, targetRestartMs: limits.restart, stopMs: limits.stop,
   };
 }
 

@@ -79,6 +79,9 @@ export interface ProxySettings {
   readonly maxLagMs: number;
   /** How long requests are held while there is no primary. */
   readonly holdMs: number;
+  /** How many followers must have a write before its response goes out, and how long that may take. */
+  readonly ack: number;
+  readonly ackTimeoutMs: number;
   /** `cookie`, `none`, `address` or `header:NAME`. */
   readonly clients: string;
   readonly cookie: { readonly name: string; readonly domain: string; readonly secure: boolean; readonly sameSite: "lax" | "strict" | "none"; readonly maxAgeMs: number };
@@ -86,7 +89,24 @@ export interface ProxySettings {
   readonly trustedHops: number;
   /** Share of requests with a line in the log. */
   readonly accessLog: number;
+  readonly limits: ProxyLimits;
   readonly rules: readonly ProxyRule[];
+}
+
+/** Those bounds of the proxy that are the operator's, under the names that the proxy has for them. */
+export interface ProxyLimits {
+  readonly headBytes: number;
+  readonly headerCount: number;
+  readonly headMs: number;
+  readonly bodyBytes: number;
+  readonly bodyIdleMs: number;
+  readonly keepAliveMs: number;
+  readonly responseHeadMs: number;
+  readonly connections: number;
+  readonly connectionsPerClient: number;
+  readonly heldRequests: number;
+  readonly targetRestartMs: number;
+  readonly stopMs: number;
 }
 
 export interface ProxyRule {

@@ -343,6 +343,7 @@ class Session {
       this.#awaited.delete(after.database);
       this.#acked.set(after.database, fromWire(after as WirePosition));
       this.#histories.set(after.database, historyOf(message.subscribe.history));
+      this.#tellAck();
       const database = this.#store.databases.get(after.database)?.database;
       if (database !== undefined) this.#plan(database, fromWire(after as WirePosition));
       this.#pump();

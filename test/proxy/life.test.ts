@@ -132,6 +132,28 @@ test("heads beyond the bounds are 431, bodies 413, slow ones 408", async (t) => 
   assert.equal((await fetch(proxy.url)).status, 200);
 });
 
+test("one address has so many connections at once; a request on another one is 429, and there is room again when one has closed", async (t) => {
+  for (const clients of ["cookie", "address"]) {
+    // With the fast path and without.
+    const { proxy } = await startNode(t, { config: { clients }, limits: { connectionsPerClient: 2 } });
+    const get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    await until("the connections of the start to be gone", async () => statuses(await rawRequest(t, proxy.port, get, (text) => text.endsWith("GET /")))[0] === 200);
+    const kept = await until("two connections", async () => {
+      const two = [await rawClient(t, proxy.port), await rawClient(t, proxy.port)];
+      for (const { socket } of two) socket.write(get);
+      await until("answers", () => two.every(({ text }) => statuses(text()).length > 0));
+      if (two.every(({ text }) => statuses(text())[0] === 200)) return two;
+      for (const { socket } of two) socket.destroy();
+      return undefined;
+    });
+    const refused = await rawRequest(t, proxy.port, get);
+    assert.match(refused, /^HTTP\/1\.1 429 Too Many Requests\r\n[^]*Retry-After: [^]*Too many connections from this address/);
+    kept[0]!.socket.destroy();
+    await until("room", async () => statuses(await rawRequest(t, proxy.port, get, (text) => text.endsWith("GET /") || text.includes("429")))[0] === 200);
+    assert.ok((await until("the counters", () => proxy.metrics()?.invalid["connections"])) > 0);
+  }
+});
+
 test("a body right at the bound passes", async (t) => {
   const { proxy, app } = await startNode(t, { limits: { headBytes: 4_096, bodyBytes: 10_000 } });
   assert.equal((await fetch(proxy.url, { method: "POST", body: "x".repeat(10_000) })).status, 200);

@@ -65,6 +65,9 @@ export class StandInEngine {
   /** Where the primary is, for who asks; a promise that rejects is a primary that cannot be reached. */
   askPrimary: () => Promise<Record<string, Mark>> = () => Promise.reject(new Error("no primary"));
   asks = 0;
+  /** How many followers have what, for who waits; set by `replicate`. */
+  replicas = 0;
+  replicaWaits = 0;
   #server: grpc.Server | undefined;
   readonly #watchers = new Set<grpc.ServerWritableStream<unknown, unknown>>();
   readonly #listeners = new Set<() => void>();
@@ -94,6 +97,22 @@ export class StandInEngine {
           await this.onFlush();
         }
         done(null, { positions: wirePositions(this.state.positions) });
+      },
+      waitReplicated: async (call: { request: { replicas: number; timeoutMs: number } }, done: grpc.sendUnaryData<unknown>) => {
+        this.replicaWaits++;
+        const { replicas, timeoutMs } = call.request;
+        await new Promise<void>((resolve) => {
+          const finish = (): void => {
+            clearTimeout(timer);
+            this.#listeners.delete(check);
+            resolve();
+          };
+          const check = (): void => void (this.replicas >= replicas && finish());
+          const timer = setTimeout(finish, timeoutMs);
+          this.#listeners.add(check);
+          check();
+        });
+        done(null, { replicas: this.replicas });
       },
       wait: async (call: { request: { positions: { database: string; epoch: number; txid: number }[]; timeoutMs: number } }, done: grpc.sendUnaryData<unknown>) => {
         this.waits++;
@@ -129,6 +148,11 @@ export class StandInEngine {
     this.#watchers.clear();
     this.#server?.forceShutdown();
     this.#server = undefined;
+  }
+
+  replicate(replicas: number): void {
+    this.replicas = replicas;
+    for (const listener of [...this.#listeners]) listener();
   }
 
   set(change: Partial<StandInState>): void {

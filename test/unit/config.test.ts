@@ -31,7 +31,7 @@ test("the example file sets every setting to its default", () => {
   // What has no default in the code is named here once more.
   const plain = config("node: {name: a}\nlease: {primary: 127.0.0.1:7001}\nproxy: {target: 127.0.0.1:3000}\n");
   assert.deepEqual({ ...example, source: undefined }, { ...plain, source: undefined });
-  for (const key of ["node.name", "node.region", "data", "fuse.mount", "fuse.driver", "listen", "advertise", "admin", "lease.type", "lease.primary", "lease.ttl", "lease.candidate", "lease.promote", "lease.local.path", "lease.etcd.endpoints", "lease.etcd.prefix", "lease.consul.url", "lease.consul.key", "proxy.listen", "proxy.advertise", "proxy.target", "proxy.maxLag", "proxy.hold", "proxy.clients", "proxy.cookie.name", "proxy.cookie.domain", "proxy.cookie.secure", "proxy.cookie.sameSite", "proxy.cookie.maxAge", "proxy.trustedHops", "proxy.accessLog", "proxy.rules", "log.level", "log.format", "databases", "retention.duration", "retention.bytes"]) {
+  for (const key of ["node.name", "node.region", "data", "fuse.mount", "fuse.driver", "listen", "advertise", "admin", "lease.type", "lease.primary", "lease.ttl", "lease.candidate", "lease.promote", "lease.local.path", "lease.etcd.endpoints", "lease.etcd.prefix", "lease.consul.url", "lease.consul.key", "proxy.listen", "proxy.advertise", "proxy.target", "proxy.maxLag", "proxy.hold", "proxy.ack", "proxy.ackTimeout", "proxy.limits.body", "proxy.limits.connectionsPerClient", "proxy.clients", "proxy.cookie.name", "proxy.cookie.domain", "proxy.cookie.secure", "proxy.cookie.sameSite", "proxy.cookie.maxAge", "proxy.trustedHops", "proxy.accessLog", "proxy.rules", "log.level", "log.format", "databases", "retention.duration", "retention.bytes"]) {
     assert.ok(key in example.source.lines, `sluice.example.yml does not show ${key}`);
   }
   assert.match(text, /^#exec:/m);
@@ -56,10 +56,13 @@ proxy:
   target: 127.0.0.1:3000
   maxLag: 250ms
   hold: 2s
+  ack: 1
+  ackTimeout: 500ms
   clients: header:Authorization
   cookie: {name: pos, domain: example.org, secure: "true", sameSite: none, maxAge: 1m}
   trustedHops: 2
   accessLog: 0.25
+  limits: {head: 16KiB, headers: 100, headTime: 5s, body: 10MiB, bodyIdle: 6s, idle: 7s, response: 8s, connections: 9000, connectionsPerClient: 90, held: 10, restart: 12s, stop: 11s}
   rules: [{path: "/assets/*", to: local}, {path: "/r/*", consistency: strong, cookie: false, databases: ["a.db", "b/*"]}]
 exec: [node, server.js, --port, 3000, true, 0x1F]
 log: {level: debug, format: json}
@@ -72,7 +75,11 @@ retention: {duration: 1h, bytes: 1.5GiB}
     listen: "0.0.0.0:7001", advertise: "10.0.0.1:7001", admin: "127.0.0.1:7101",
     lease: { type: "static", primary: "10.0.0.2:7001", ttlMs: 90_000, candidate: false, promote: "manual" },
     proxy: {
-      listen: "0.0.0.0:8080", advertise: "http://10.0.0.1:8080", target: "127.0.0.1:3000", maxLagMs: 250, holdMs: 2_000, clients: "header:Authorization", trustedHops: 2, accessLog: 0.25,
+      listen: "0.0.0.0:8080", advertise: "http://10.0.0.1:8080", target: "127.0.0.1:3000", maxLagMs: 250, holdMs: 2_000, ack: 1, ackTimeoutMs: 500, clients: "header:Authorization", trustedHops: 2, accessLog: 0.25,
+      limits: {
+        headBytes: 16 << 10, headerCount: 100, headMs: 5_000, bodyBytes: 10 << 20, bodyIdleMs: 6_000, keepAliveMs: 7_000, responseHeadMs: 8_000, connections: 9_000,
+        connectionsPerClient: 90, heldRequests: 10, targetRestartMs: 12_000, stopMs: 11_000,
+      },
       cookie: { name: "pos", domain: "example.org", secure: true, sameSite: "none", maxAgeMs: 60_000 },
       rules: [{ path: "/assets/*", to: "local", consistency: "session", cookie: true }, { path: "/r/*", to: "auto", consistency: "strong", cookie: false, databases: ["a.db", "b/*"] }],
     },

@@ -1,0 +1,278 @@
+/**
+ * A real Express 5 application with sessions, uploads, a live page and a chat, on three nodes, while parts of the nodes are stopped and started:
+ * no client sees an error but those that README promises (the chapter "What clients see when something restarts").
+ *
+ * The disturbance is a parameter: a new one is one more row below. Each client stays with one node, as behind a load balancer, and does what browsers
+ * do: it keeps its connections and its cookies, opens a stream or a chat again that has ended, and tries again where a kept connection
+ * was closed under an idempotent request, or a new one was refused.
+ */
+import assert from "node:assert/strict";
+import { spawn, type ChildProcess } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
+import { createRequire } from "node:module";
+import { existsSync, readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { test, type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
+import Database from "better-sqlite3";
+import { TestCluster, until, type TestNode } from "../support/cluster.ts";
+
+const APP = fileURLToPath(new URL("../fixtures/express-life/app.ts", import.meta.url));
+const missing = ((): string | false => {
+  try {
+    createRequire(new URL("../../examples/express/server.js", import.meta.url)).resolve("express");
+    return false;
+  } catch {
+    return "SKIPPED: express is not installed; run `npm install` in examples/express";
+  }
+})();
+if (missing !== false) console.error(missing);
+
+const PROXY = 'proxy: {listen: 127.0.0.1:$PROXY, target: 127.0.0.1:$APP, maxLag: 30s, hold: 60s, limits: {restart: 60s}, rules: [{path: /chat, to: primary}]}';
+const SCHEMA = "CREATE TABLE sessions (id TEXT PRIMARY KEY, user TEXT); CREATE TABLE posts (id INTEGER PRIMARY KEY, name TEXT, user TEXT); CREATE TABLE files (name TEXT PRIMARY KEY, bytes BLOB)";
+const FILE_BYTES = 200 << 10;
+
+interface Stage {
+  readonly cluster: TestCluster;
+  readonly apps: Map<TestNode, ChildProcess>;
+  startApp(node: TestNode): void;
+}
+
+async function openStage(t: TestContext): Promise<Stage> {
+  const cluster = await TestCluster.start(["a", "b", "c"], PROXY);
+  const apps = new Map<TestNode, ChildProcess>();
+  t.after(async () => {
+    for (const app of apps.values()) {
+      if (app.exitCode !== null || app.signalCode !== null) continue;
+      app.kill("SIGKILL");
+      await once(app, "exit");
+    }
+    await cluster.dispose();
+  });
+  const db = new Database(cluster.nodes[0]!.path("app.db"));
+  db.pragma("journal_mode = WAL");
+  db.exec(SCHEMA);
+  db.close();
+  await cluster.inStep("app.db");
+  const startApp = (node: TestNode): void => {
+    apps.set(node, spawn(process.execPath, ["--no-warnings", APP, node.path("app.db"), String(node.ports.app)], { stdio: ["ignore", "inherit", "inherit"] }));
+  };
+  for (const node of cluster.nodes) startApp(node);
+  for (const node of cluster.nodes) await until(`the application of ${node.name}`, async () => (await fetch(`http://127.0.0.1:${node.ports.proxy}/me`).catch(() => undefined))?.status === 200);
+  return { cluster, apps, startApp };
+}
+
+// ---- a client
+
+interface Answer { readonly status: number; readonly body: Buffer; readonly setCookies: readonly string[] }
+
+class Client {
+  readonly #port: number;
+  readonly user: string;
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  readonly #cookies = new Map<string, string>();
+  /** Errors that README does not promise. */
+  readonly errors: string[] = [];
+  /** Names of posts, by what the client was told of them. */
+  readonly done: string[] = [];
+  readonly unknown: string[] = [];
+  rounds = 0;
+  events = 0;
+  chats = 0;
+  stopping = false;
+
+  constructor(port: number, user: string) {
+    this.#port = port;
+    this.user = user;
+  }
+
+  /** One request. A refused connection means that nothing was sent; a kept one that closes means that nobody can tell. */
+  async send(method: string, path: string, body?: Buffer | object): Promise<Answer | "unknown"> {
+    const isIdempotent = method !== "POST";
+    for (;;) {
+      try {
+        const answer = await this.#once(method, path, body);
+        for (const cookie of answer.setCookies) {
+          const [, name, value] = /^([^=]+)=([^;]*)/.exec(cookie)!;
+          this.#cookies.set(name!, value!);
+        }
+        if (answer.status !== 503) return answer;
+        // A 503 of the proxy means that nothing was executed.
+        await sleep(50);
+      } catch (error) {
+        const { code, isReused } = error as { code?: string; isReused?: boolean };
+        if (code === "ECONNREFUSED" || (isReused === true && isIdempotent)) await sleep(10);
+        else if (isReused === true) return "unknown";
+        else throw new Error(`${method} ${path}: ${code} on a new connection`, { cause: error });
+      }
+    }
+  }
+
+  #once(method: string, path: string, body?: Buffer | object): Promise<Answer> {
+    const bytes = body === undefined ? undefined : Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body));
+    return new Promise((resolve, reject) => {
+      const cookie = [...this.#cookies].map(([name, value]) => `${name}=${value}`).join("; ");
+      const headers = { ...(cookie === "" ? {} : { cookie }), ...(bytes === undefined ? {} : { "content-length": bytes.length, "content-type": Buffer.isBuffer(body) ? "image/png" : "application/json" }) };
+      const request = httpRequest({ port: this.#port, host: "127.0.0.1", method, path, agent: this.#agent, headers }, (response: IncomingMessage) => {
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk: Buffer) => chunks.push(chunk));
+        // A response that has begun is never cut short, so this is an error whoever asked.
+        response.on("error", (error) => reject(new Error(`${method} ${path} was cut short`, { cause: error })));
+        response.on("end", () => resolve({ status: response.statusCode!, body: Buffer.concat(chunks), setCookies: response.headers["set-cookie"] ?? [] }));
+      });
+      request.on("error", (error) => reject(Object.assign(error, { isReused: request.reusedSocket })));
+      request.end(bytes);
+    });
+  }
+
+  #expect(what: string, isGood: boolean): void {
+    if (!isGood) this.errors.push(`round ${this.rounds}: ${what}`);
+  }
+
+  /** Posts, reads its own posts, uploads, and reads that back, until it is told to stop. */
+  async run(): Promise<void> {
+    try {
+      const login = await this.send("POST", "/login", { user: this.user });
+      assert.ok(login !== "unknown" && login.status === 201, "the login failed before anything was disturbed");
+      const file = randomBytes(FILE_BYTES);
+      for (; !this.stopping; this.rounds++) {
+        const name = `${this.user}-${this.rounds}`;
+        const post = await this.send("POST", "/posts", { name });
+        // Told by README: a write whose connection broke off says that it is not known.
+        if (post === "unknown" || post.status === 502) this.unknown.push(name);
+        else if (post.status === 201) this.done.push(name);
+        else this.#expect(`POST ${post.status} ${post.body.toString()}`, false);
+        const me = await this.send("GET", "/me");
+        if (me === "unknown" || me.status !== 200) this.#expect(`GET /me ${JSON.stringify(me)}`, false);
+        else {
+          const { user, posts } = JSON.parse(me.body.toString()) as { user: string | null; posts: number };
+          this.#expect(`the session is gone: ${user}`, user === this.user);
+          this.#expect(`${posts} of ${this.done.length} posts are seen`, posts >= this.done.length && posts <= this.done.length + this.unknown.length);
+        }
+        file.writeUInt32BE(this.rounds);
+        const put = await this.send("PUT", `/files/${this.user}`, file);
+        this.#expect(`PUT ${put === "unknown" ? put : `${put.status} ${put.body.toString()}`}`, put !== "unknown" && put.status === 200);
+        const got = await this.send("GET", `/files/${this.user}`);
+        this.#expect(`the file that was read is another: ${got === "unknown" ? got : got.status}`, got !== "unknown" && got.status === 200 && got.body.equals(file));
+      }
+    } catch (error) {
+      this.errors.push(String(error));
+    } finally {
+      this.#agent.destroy();
+    }
+  }
+
+  /** As an EventSource does: opened again whenever it ends. */
+  async watch(): Promise<void> {
+    while (!this.stopping) {
+      const ending = new AbortController();
+      try {
+        const response = await fetch(`http://127.0.0.1:${this.#port}/events`, { signal: ending.signal, headers: { connection: "close" } });
+        if (response.status === 200) {
+          for await (const chunk of response.body!) {
+            this.events += String(Buffer.from(chunk as Uint8Array)).split("data:").length - 1;
+            if (this.stopping) break;
+          }
+        } else if (response.status !== 503) this.errors.push(`GET /events ${response.status}`);
+      } catch {
+        // The stream ended with its application or its proxy.
+      }
+      ending.abort();
+      await sleep(20);
+    }
+  }
+
+  /** Says something, waits for the echo, and opens the chat again when it has closed. */
+  async chat(): Promise<void> {
+    while (!this.stopping) {
+      const socket = new WebSocket(`ws://127.0.0.1:${this.#port}/chat`);
+      await new Promise<void>((resolve) => {
+        let said = 0;
+        socket.onopen = () => socket.send(String(said));
+        socket.onmessage = ({ data }) => {
+          if (String(data) !== String(said)) this.errors.push(`the chat answered ${String(data)} to ${said}`);
+          this.chats++;
+          if (this.stopping) socket.close();
+          else setTimeout(() => socket.readyState === WebSocket.OPEN && socket.send(String(++said)), 10);
+        };
+        socket.onerror = () => undefined;
+        socket.onclose = () => resolve();
+      });
+      await sleep(20);
+    }
+  }
+}
+
+// ---- what is done to the nodes meanwhile
+
+interface Disturbance { readonly name: string; run(stage: Stage, node: TestNode): Promise<void> }
+
+const processGone = (pid: number): boolean => !existsSync(`/proc/${pid}`) || readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ");
+
+const DISTURBANCES: readonly Disturbance[] = [
+  {
+    name: "the engine is killed",
+    run: async (_stage, node) => {
+      const { engine } = node.pids();
+      process.kill(engine!, "SIGKILL");
+      await until("another engine", () => processGone(engine!) && node.pids().engine !== undefined);
+      await node.ready();
+    },
+  },
+  {
+    name: "the proxy is stopped, and started again by its guardian",
+    run: async (_stage, node) => {
+      const { proxy } = node.pids();
+      process.kill(proxy!, "SIGTERM");
+      await until("another proxy", () => processGone(proxy!) && node.pids().proxy !== undefined);
+      await until("it to listen", async () => (await fetch(`http://127.0.0.1:${node.ports.proxy}/me`).catch(() => undefined))?.status === 200);
+    },
+  },
+  {
+    name: "the application is stopped and started again",
+    run: async ({ apps, startApp }, node) => {
+      const app = apps.get(node)!;
+      app.kill("SIGTERM");
+      await once(app, "exit");
+      startApp(node);
+      await until("it to answer", async () => (await fetch(`http://127.0.0.1:${node.ports.app}/me`).catch(() => undefined))?.status === 200);
+    },
+  },
+];
+
+for (const { name, run } of DISTURBANCES) {
+  test(`${name}, on each node in turn: no client sees what README does not promise`, { skip: missing }, async (t) => {
+    const stage = await openStage(t);
+    const { nodes } = stage.cluster;
+    const clients = nodes.map((node) => new Client(node.ports.proxy, `of-${node.name}`));
+    const works = clients.flatMap((client) => [client.run(), client.watch(), client.chat()]);
+    t.after(() => clients.forEach((client) => (client.stopping = true)));
+    const goOn = async (): Promise<void> => {
+      const before = clients.map(({ rounds, events, chats }) => [rounds, events, chats]);
+      await until(`all clients to go on; they have done ${JSON.stringify(before)}`, () => clients.every(({ rounds, events, chats, errors }, index) => {
+        const [r, e, c] = before[index]!;
+        return errors.length > 0 || (rounds > r! + 1 && events > e! && chats > c!);
+      }));
+    };
+    await goOn();
+    for (const node of nodes) {
+      await run(stage, node);
+      await goOn();
+    }
+    for (const client of clients) client.stopping = true;
+    await Promise.all(works);
+    for (const client of clients) assert.deepEqual(client.errors, [], client.user);
+    // Every post that was acknowledged is there once, every other one at most once.
+    const db = new Database(nodes[0]!.path("app.db"), { readonly: true });
+    t.after(() => db.close());
+    const counts = new Map(db.prepare("SELECT name, count(*) FROM posts GROUP BY name").raw().all() as [string, number][]);
+    for (const { done, unknown } of clients) {
+      for (const post of done) assert.equal(counts.get(post), 1, post);
+      for (const post of unknown) assert.ok((counts.get(post) ?? 0) <= 1, post);
+    }
+    const sum = (pick: (client: Client) => number): number => clients.reduce((total, client) => total + pick(client), 0);
+    t.diagnostic(`${sum(({ rounds }) => rounds)} rounds, ${sum(({ done }) => done.length)} posts, ${sum(({ unknown }) => unknown.length)} not known, ${sum(({ events }) => events)} events, ${sum(({ chats }) => chats)} chats`);
+  });
+}
