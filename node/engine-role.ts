@@ -191,6 +191,8 @@ export class EngineRole implements RoleHost {
 
   async fence(on: boolean): Promise<void> {
     if (!on) this.#parts.undrain();
+    // A commit that waits for followers holds SQLite's lock; it is not to hold up the fence until its own time-out.
+    else this.#parts.server.quorum.refuseAll("the lease of this node is in doubt");
     await this.#parts.store.fenceAll(on);
   }
 

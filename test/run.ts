@@ -6,7 +6,7 @@
  * The last line is the count of what really ran; the exit code is 1 when anything failed or nothing ran.
  */
 import { spawnSync } from "node:child_process";
-import { globSync, mkdirSync } from "node:fs";
+import { globSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join, relative } from "node:path";
 import { run } from "node:test";
@@ -125,12 +125,39 @@ function mountMemory(path: string): string | undefined {
 async function runFile({ path: file, limitMs }: TestFile): Promise<FileResult> {
   const startedAt = performance.now();
   const path = join(ROOT, file);
+  // Each test in it has that limit; so has the file as a whole, with all that it has started.
+  const timer = setTimeout(() => {
+    say(`✖ ${file} takes longer than ${seconds(limitMs)}; it is ended`);
+    endWithAll(path);
+  }, limitMs);
   const result = await tally(run({ files: [path], concurrency: 1, timeout: limitMs, cwd: ROOT }), path);
+  clearTimeout(timer);
   result.ms = performance.now() - startedAt;
   const counts = `${result.passed} passed${result.failures.length > 0 ? `, ${result.failures.length} FAILED` : ""}${result.skipped > 0 ? `, ${result.skipped} skipped` : ""}`;
   say(`${result.failures.length > 0 ? "✖" : "✔"} ${file}  ${counts}  (${seconds(result.ms)})`);
   for (const { name } of result.failures) say(indent(`✖ ${name}`));
   return result;
+}
+
+/** Ends the process that runs this test file, with all that descends from it: what it has started may hold its output open. */
+function endWithAll(path: string): void {
+  const processes = readdirSync("/proc").filter((id) => /^\d+$/.test(id)).flatMap((id) => {
+    try {
+      const stat = readFileSync(`/proc/${id}/stat`, "latin1");
+      return [{ pid: Number(id), parent: Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]), command: readFileSync(`/proc/${id}/cmdline`, "latin1") }];
+    } catch {
+      return []; // It has ended meanwhile.
+    }
+  });
+  const ending = processes.filter(({ parent, command }) => parent === process.pid && command.includes(path)).map(({ pid }) => pid);
+  for (const pid of ending) for (const child of processes) if (child.parent === pid) ending.push(child.pid);
+  for (const pid of ending) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
 }
 
 /** Where the time went: whoever adds a test sees what it costs. */

@@ -109,6 +109,7 @@ export class ReplicationClient {
     this.#options = options;
     this.#prepared = new Prepared({
       followerOf: (name) => options.store.followerOf(name), send: (message) => void this.#stream?.write(message), applied: (follower) => this.#ack(follower),
+      epoch: () => this.epoch,
       historyOf: (name) => this.#histories.get(name),
       resend: (name) => {
         if (!this.snapshotting(name)) this.#subscribe(name);

@@ -19,6 +19,8 @@ export interface PreparedHost {
   send(message: FollowUp): void;
   /** The proposal is part of the database now. */
   applied(follower: Follower): void;
+  /** Of the primary. */
+  epoch(): number;
   /** The epoch history of the primary, as it was told last. */
   historyOf(name: string): EpochHistory | undefined;
   /** A confirmed transaction is not here as a proposal: it is to be sent as any other. */
@@ -71,7 +73,7 @@ export class Prepared {
 
   async rewind({ database: name, serial }: Rewind__Output): Promise<void> {
     try {
-      await (await this.#host.followerOf(name)).rewind(serial);
+      await (await this.#host.followerOf(name)).rewind(serial, this.#host.epoch());
     } catch (error) {
       // Kept then, and refused by its serial whenever it is spoken of again.
       this.#host.report(`A refused proposal for "${name}" cannot be dropped`, error);

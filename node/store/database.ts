@@ -5,6 +5,7 @@
  * both move together in `record`, and only after the log has taken the transaction. Capture (primary) and Replica (follower) both end here.
  */
 import { closeSync, statSync } from "node:fs";
+import { join } from "node:path";
 import { ARENA, CHECKSUM_FLAG, pageChecksumAt } from "../core/checksums.ts";
 import { assert } from "../core/assert.ts";
 import { DIFF_LOG_BYTES_MAX, IMPORT_LOG_BYTES_MAX } from "../core/limits.ts";
@@ -12,8 +13,8 @@ import { files } from "../io/files.ts";
 import { LtxEncoder } from "../ltx/encoder.ts";
 import type { LtxHeader } from "../ltx/header.ts";
 import { lockPgno } from "../sqlite/database-header.ts";
-import { ZERO_POSITION, type Position } from "../../proto/position.ts";
-import { beginEpoch, epochReached, historyUpTo, type EpochHistory } from "./epoch-history.ts";
+import { formatHex16, ZERO_POSITION, type Position } from "../../proto/position.ts";
+import { beginEpoch, epochAt, epochReached, historyUpTo, type EpochHistory } from "./epoch-history.ts";
 import type { DatabasePaths } from "./names.ts";
 import { PageSums } from "./page-sums.ts";
 import { Sidecar, loadState, saveState, type DatabaseState } from "./sidecar.ts";
@@ -425,6 +426,7 @@ export class Database {
     } else if (newEpoch) {
       this.saveState({ epochs: beginEpoch(this.epochs, { epoch, firstTxid: position.txid, node: "" }) });
     }
+    this.#passTail();
     this.#announce();
   }
 
@@ -457,6 +459,7 @@ export class Database {
     this.pendingInstall = undefined;
     this.saveState({ base: this.#position, epochs: pending.epochs });
     this.saveSidecar();
+    this.#passTail();
     this.#announce();
   }
 
@@ -470,6 +473,27 @@ export class Database {
     this.saveState({ base: position });
     this.saveSidecar();
     this.#announce();
+  }
+
+  /**
+   * Keeps a proposal that an election has passed over: its primary may have acknowledged it, and the history that counts now has it not. One that its own
+   * primary has replaced was refused, and is nobody's loss. `epoch`: of the history that goes on without it.
+   */
+  keepOvertaken(epoch: number): void {
+    const proposed = this.tail.undecided;
+    if (proposed === undefined || proposed.epoch >= epoch) return;
+    const path = join(this.paths.log, `undecided-${formatHex16(proposed.txid)}.ltx`);
+    files.replace("tail:keep", path, proposed.ltx);
+    this.setAside(path, `transaction ${proposed.txid} of "${this.name}" was proposed under durability sync in epoch ${proposed.epoch} and perhaps acknowledged; epoch ${epoch} goes on without it`);
+    this.tail.rewind(proposed.serial);
+  }
+
+  /** The position has moved: what was stored for its TXID is part of it, or of nothing. */
+  #passTail(): void {
+    const proposed = this.tail.undecided;
+    if (proposed === undefined || proposed.txid > this.#position.txid) return;
+    const epoch = epochAt(this.epochs, proposed.txid);
+    if (epoch !== undefined && epoch !== proposed.epoch) this.keepOvertaken(epoch);
   }
 
   #announce(): void {

@@ -231,8 +231,12 @@ export class Follower {
     });
   }
 
-  async rewind(serial: number): Promise<void> {
-    await this.turn.run(() => this.database.tail.rewind(serial));
+  /** `epoch`: of the primary that says so. One that did not make the proposal cannot know whether it was acknowledged. */
+  async rewind(serial: number, epoch: number): Promise<void> {
+    await this.turn.run(() => {
+      this.database.keepOvertaken(epoch);
+      this.database.tail.rewind(serial);
+    });
   }
 
   /** The node is about to be the primary: what it has stored is published, unless it is known to be refused. Returns whether something was. */

@@ -87,6 +87,11 @@ export class Tail {
     return found !== undefined && found.txid === position.txid + 1 && found.preApplyChecksum === (position.txid === 0 ? 0n : position.checksum) ? found : undefined;
   }
 
+  /** The proposal whatever the position is, unless it is known to be refused. */
+  get undecided(): Proposed | undefined {
+    return this.#proposed !== undefined && this.#proposed.serial > this.#refused ? this.#proposed : undefined;
+  }
+
   store(proposed: Proposed): void {
     this.#proposed = undefined;
     this.#write(proposed);

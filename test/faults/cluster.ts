@@ -34,7 +34,8 @@ export const STATIC_LEASE: LeaseKind = {
   yaml: (cluster) => `{type: static, primary: "${cluster.nodes[0]!.address}:7001"}`,
 };
 
-const STORE = "store";
+/** The lease store as a member of the network. */
+export const STORE = "store";
 
 export class FaultCluster {
   readonly folder: string;

@@ -57,7 +57,7 @@ async function openStage(t: TestContext): Promise<Stage> {
   db.close();
   await cluster.inStep("app.db");
   const startApp = (node: TestNode): void => {
-    apps.set(node, spawn(process.execPath, ["--no-warnings", APP, node.path("app.db"), String(node.ports.app)], { stdio: ["ignore", "inherit", "inherit"] }));
+    apps.set(node, spawn(process.execPath, ["--no-warnings", APP, node.path("app.db"), String(node.ports.app)], { stdio: ["ignore", "ignore", "inherit"] }));
   };
   for (const node of cluster.nodes) startApp(node);
   for (const node of cluster.nodes) await until(`the application of ${node.name}`, async () => (await fetch(`http://127.0.0.1:${node.ports.proxy}/me`).catch(() => undefined))?.status === 200);
@@ -82,6 +82,13 @@ class Client {
   events = 0;
   chats = 0;
   stopping = false;
+  /** Ends what waits for the other side: a stream without news, a chat without an answer. */
+  readonly #open = new Set<() => void>();
+
+  stop(): void {
+    this.stopping = true;
+    for (const end of this.#open) end();
+  }
 
   constructor(port: number, user: string) {
     this.#port = port;
@@ -168,6 +175,8 @@ class Client {
   async watch(): Promise<void> {
     while (!this.stopping) {
       const ending = new AbortController();
+      const end = (): void => ending.abort();
+      this.#open.add(end);
       try {
         const response = await fetch(`http://127.0.0.1:${this.#port}/events`, { signal: ending.signal, headers: { connection: "close" } });
         if (response.status === 200) {
@@ -179,7 +188,8 @@ class Client {
       } catch {
         // The stream ended with its application or its proxy.
       }
-      ending.abort();
+      end();
+      this.#open.delete(end);
       await sleep(20);
     }
   }
@@ -188,6 +198,8 @@ class Client {
   async chat(): Promise<void> {
     while (!this.stopping) {
       const socket = new WebSocket(`ws://127.0.0.1:${this.#port}/chat`);
+      const end = (): void => socket.close();
+      this.#open.add(end);
       await new Promise<void>((resolve) => {
         let said = 0;
         socket.onopen = () => socket.send(String(said));
@@ -200,6 +212,7 @@ class Client {
         socket.onerror = () => undefined;
         socket.onclose = () => resolve();
       });
+      this.#open.delete(end);
       await sleep(20);
     }
   }
@@ -248,7 +261,7 @@ for (const { name, run } of DISTURBANCES) {
     const { nodes } = stage.cluster;
     const clients = nodes.map((node) => new Client(node.ports.proxy, `of-${node.name}`));
     const works = clients.flatMap((client) => [client.run(), client.watch(), client.chat()]);
-    t.after(() => clients.forEach((client) => (client.stopping = true)));
+    t.after(() => clients.forEach((client) => client.stop()));
     const goOn = async (): Promise<void> => {
       const before = clients.map(({ rounds, events, chats }) => [rounds, events, chats]);
       await until(`all clients to go on; they have done ${JSON.stringify(before)}`, () => clients.every(({ rounds, events, chats, errors }, index) => {
@@ -261,7 +274,7 @@ for (const { name, run } of DISTURBANCES) {
       await run(stage, node);
       await goOn();
     }
-    for (const client of clients) client.stopping = true;
+    for (const client of clients) client.stop();
     await Promise.all(works);
     for (const client of clients) assert.deepEqual(client.errors, [], client.user);
     // Every post that was acknowledged is there once, every other one at most once.

@@ -448,6 +448,17 @@ row("R21", "a proposal that is stored and undecided is kept, told and shown to n
   assert.equal(confirmed.store.storedPosition(DATABASE).tail, undefined);
   await confirmed.store.close({ clean: false });
 
+  // Its own primary says that it was refused; another one only that it has it not.
+  for (const [epoch, aside] of [[1, 0], [2, 1]] as const) {
+    const { store, entry, root } = await start();
+    await entry.follower!.rewind(SERIAL, epoch);
+    assert.equal(store.storedPosition(DATABASE).tail, undefined);
+    const kept = asideOf(root).filter((name) => name.includes("undecided"));
+    assert.equal(kept.length, aside);
+    for (const name of kept) assert.deepEqual(fs.readFileSync(join(root, "aside", name)), sent.at(-1));
+    await store.close({ clean: false });
+  }
+
   for (const [how, aside] of [[(root: string): void => fs.truncateSync(tailOf(root), fs.statSync(tailOf(root)).size - 1), 0], [(root: string): void => fs.writeFileSync(tailOf(root), Buffer.alloc(80, 1)), 1]] as const) {
     const { store, entry, root } = await start(how);
     assert.equal(store.storedPosition(DATABASE).tail, undefined);

@@ -221,7 +221,15 @@ test("while the engine of a primary hangs, the guardian keeps writers out from t
     db.pragma("synchronous = off");
     db.exec("create table t (x integer primary key); insert into t values (1)");
     db.prepare("insert into t values (2)").run();
-    const { engine } = a.pids();
+    const { engine, guardian } = a.pids();
+    // What the fence needs is opened a moment after the -shm was made.
+    await until("the guardian to hold the -shm", () => fs.readdirSync(`/proc/${guardian}/fd`).some((fd) => {
+      try {
+        return fs.readlinkSync(`/proc/${guardian}/fd/${fd}`).endsWith("app.db-shm");
+      } catch {
+        return false;
+      }
+    }));
     process.kill(engine!, "SIGSTOP");
     try {
       await until("the fence", () => {
