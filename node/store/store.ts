@@ -71,6 +71,8 @@ export class Store implements MountHooks {
   /** Log entries that running snapshots still need, by database. */
   readonly #pins = new Map<string, Map<symbol, number>>();
   #role: "primary" | "follower" = "follower";
+  /** Writers are kept out: what begins meanwhile is fenced as well. */
+  #fenced = false;
   #epoch = 0;
 
   constructor(options: StoreOptions) {
@@ -191,6 +193,7 @@ export class Store implements MountHooks {
    */
   async becomePrimary(epoch: number, options: { live: boolean }): Promise<void> {
     this.#role = "primary";
+    this.#fenced = false;
     this.#epoch = epoch;
     await Promise.all([...this.#databases.values()].map((entry) => beginPrimary(entry, epoch, options.live, this.#switching)));
     this.#namesChanged();
@@ -240,6 +243,7 @@ export class Store implements MountHooks {
 
   /** Keeps local writers out of every database (or lets them in again) while this node remains what it is. Resolves when it is so. */
   async fenceAll(on: boolean): Promise<void> {
+    this.#fenced = on;
     await Promise.all([...this.#databases.values()].map(async ({ database, primary }) => {
       if (primary !== undefined) await this.#options.host.fence(database.name, on ? "write" : "ready");
     }));
@@ -415,7 +419,7 @@ export class Store implements MountHooks {
   /** The files that a fence needs have changed; should the engine die or the lease run out, the guardian has the right ones open. */
   #keepFenceReady({ database, primary }: StoredDatabase): void {
     if (!this.#options.leaseCanEnd || primary === undefined) return;
-    this.#options.host.fence(database.name, "ready").catch((error: unknown) => this.report(`The fence of "${database.name}" cannot be kept ready`, error));
+    this.#options.host.fence(database.name, this.#fenced ? "write" : "ready").catch((error: unknown) => this.report(`The fence of "${database.name}" cannot be kept ready`, error));
   }
 
   #ended(entry: StoredDatabase): void {

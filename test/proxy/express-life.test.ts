@@ -17,7 +17,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import Database from "better-sqlite3";
-import { TestCluster, until, type TestNode } from "../support/cluster.ts";
+import { TestCluster, sluice, until, type TestNode } from "../support/cluster.ts";
 
 const APP = fileURLToPath(new URL("../fixtures/express-life/app.ts", import.meta.url));
 const missing = ((): string | false => {
@@ -30,9 +30,14 @@ const missing = ((): string | false => {
 })();
 if (missing !== false) console.error(missing);
 
-const PROXY = 'proxy: {listen: 127.0.0.1:$PROXY, target: 127.0.0.1:$APP, maxLag: 30s, hold: 60s, limits: {restart: 60s}, rules: [{path: /chat, to: primary}]}';
+const PROXY = 'lease: {type: local, ttl: 2s, local: {path: $FOLDER/lease.db}}\nproxy: {ack: 1, listen: 127.0.0.1:$PROXY, target: 127.0.0.1:$APP, maxLag: 30s, hold: 60s, limits: {restart: 60s}, rules: [{path: /chat, to: primary}]}';
 const SCHEMA = "CREATE TABLE sessions (id TEXT PRIMARY KEY, user TEXT); CREATE TABLE posts (id INTEGER PRIMARY KEY, name TEXT, user TEXT); CREATE TABLE files (name TEXT PRIMARY KEY, bytes BLOB)";
 const FILE_BYTES = 200 << 10;
+
+const primaryOf = (cluster: TestCluster): Promise<TestNode> => until("a primary", async () => {
+  for (const node of cluster.nodes) if ((await node.status())?.roleState === "primary") return node;
+  return undefined;
+});
 
 interface Stage {
   readonly cluster: TestCluster;
@@ -51,7 +56,7 @@ async function openStage(t: TestContext): Promise<Stage> {
     }
     await cluster.dispose();
   });
-  const db = new Database(cluster.nodes[0]!.path("app.db"));
+  const db = new Database((await primaryOf(cluster)).path("app.db"));
   db.pragma("journal_mode = WAL");
   db.exec(SCHEMA);
   db.close();
@@ -82,6 +87,8 @@ class Client {
   events = 0;
   chats = 0;
   stopping = false;
+  /** The machine that this client talks to may die: any connection may break. */
+  mayBreak = false;
   /** Ends what waits for the other side: a stream without news, a chat without an answer. */
   readonly #open = new Set<() => void>();
 
@@ -111,7 +118,8 @@ class Client {
       } catch (error) {
         const { code, isReused } = error as { code?: string; isReused?: boolean };
         if (code === "ECONNREFUSED" || (isReused === true && isIdempotent)) await sleep(10);
-        else if (isReused === true) return "unknown";
+        else if (this.mayBreak && isIdempotent) await sleep(10);
+        else if (isReused === true || this.mayBreak) return "unknown";
         else throw new Error(`${method} ${path}: ${code} on a new connection`, { cause: error });
       }
     }
@@ -220,7 +228,7 @@ class Client {
 
 // ---- what is done to the nodes meanwhile
 
-interface Disturbance { readonly name: string; run(stage: Stage, node: TestNode): Promise<void> }
+interface Disturbance { readonly name: string; /** Machines die: their clients' connections break. */ readonly breaks?: boolean; run(stage: Stage, node: TestNode): Promise<void> }
 
 const processGone = (pid: number): boolean => !existsSync(`/proc/${pid}`) || readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ");
 
@@ -253,13 +261,36 @@ const DISTURBANCES: readonly Disturbance[] = [
       await until("it to answer", async () => (await fetch(`http://127.0.0.1:${node.ports.app}/me`).catch(() => undefined))?.status === 200);
     },
   },
+  {
+    name: "the lease is handed over",
+    run: async (_stage, node) => {
+      const { code, output } = await sluice("promote", "-c", node.config);
+      assert.equal(code, 0, output);
+    },
+  },
+  {
+    name: "a node dies with its application (kill -9 of everything) and comes back, the primary among them", breaks: true,
+    run: async ({ cluster, apps, startApp }, node) => {
+      const app = apps.get(node)!;
+      const appGone = once(app, "exit");
+      app.kill("SIGKILL");
+      await node.killAll();
+      await appGone;
+      await primaryOf(cluster);
+      node.start();
+      await node.ready();
+      startApp(node);
+      await until("it to answer", async () => (await fetch(`http://127.0.0.1:${node.ports.proxy}/me`).catch(() => undefined))?.status === 200);
+    },
+  },
 ];
 
-for (const { name, run } of DISTURBANCES) {
+for (const { name, breaks = false, run } of DISTURBANCES) {
   test(`${name}, on each node in turn: no client sees what README does not promise`, { skip: missing }, async (t) => {
     const stage = await openStage(t);
     const { nodes } = stage.cluster;
     const clients = nodes.map((node) => new Client(node.ports.proxy, `of-${node.name}`));
+    for (const client of clients) client.mayBreak = breaks;
     const works = clients.flatMap((client) => [client.run(), client.watch(), client.chat()]);
     t.after(() => clients.forEach((client) => client.stop()));
     const goOn = async (): Promise<void> => {
