@@ -324,6 +324,8 @@ class Engine {
     clearInterval(this.#maintenance);
     const wasPrimary = this.#store.role === "primary";
     const epoch = this.#roles.epoch;
+    // A change of role that is under way opens files: it ends before they are closed.
+    await this.#roles.halt();
     await this.#role.client?.end();
     await this.#store.flushAll().catch((error: unknown) => this.#report("The last capture failed", error));
     this.#store.quorum = undefined;
@@ -334,7 +336,7 @@ class Engine {
     await this.#admin?.close();
     await this.#store.close({ clean: !options.stays });
     if (wasPrimary && this.#leases.type === "static" && !options.stays) this.#identity.markClean(epoch);
-    await this.#roles.stop({ keepLease: options.stays });
+    if (!options.stays) await this.#roles.giveBack();
     await this.#leases.close().catch(() => undefined);
     say({ type: "stopped" });
     // The guardian starts the next engine as after a death: what the FUSE thread has not answered is asked again.

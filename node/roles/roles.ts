@@ -415,20 +415,20 @@ export class Roles {
     await this.look();
   }
 
-  /** Ends: with the databases as they are, under the lease or not. `keepLease`: the next engine of this node goes on with it. */
-  async stop(options: { readonly keepLease: boolean }): Promise<void> {
+  /** No role changes any more; resolves when none is under way. The lease stays as it is: `giveBack`. */
+  async halt(): Promise<void> {
     clearInterval(this.#registration);
     this.#unwatch?.();
-    const held = this.#held;
     this.#event("stop");
     await this.#work;
-    if (options.keepLease || held === undefined || this.#options.store.type === "static") return;
-    await this.#options.store.release(held, callDeadline(this.#options.ttlMs)).catch((error: unknown) => this.#problem("The lease cannot be given back and ends by itself", error));
-    this.#options.host.remember(undefined);
   }
 
-  async closeStore(): Promise<void> {
-    await this.#options.store.close();
+  /** After `halt`, when everything is captured: the lease, if this node holds it, is free. */
+  async giveBack(): Promise<void> {
+    const held = this.#held;
+    if (held === undefined || this.#options.store.type === "static") return;
+    await this.#options.store.release(held, callDeadline(this.#options.ttlMs)).catch((error: unknown) => this.#problem("The lease cannot be given back and ends by itself", error));
+    this.#options.host.remember(undefined);
   }
 
   /** Says the same problem once, not with every try. */

@@ -135,6 +135,7 @@ test("a primary that is stopped in order hands its lease over first, and promote
     await inStep(nodes, "app.db");
     assert.equal(await first.stop(), 0);
     assert.match(first.output, /The lease is handed over/);
+    assert.doesNotMatch(first.output, /still held files/, "the node itself has closed what it had open in the mount");
     assert.equal((await until(`${second.name} to be the primary`, async () => (await second.status())?.roleState === "primary" ? second.status() : undefined))!.epoch, 2);
     first.start();
     await first.ready();
