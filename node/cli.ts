@@ -27,6 +27,8 @@ interface Arguments {
   /** `--to NODE`. */
   readonly to: string | undefined;
   readonly seen: boolean;
+  /** `--from WHERE`. */
+  readonly from: string | undefined;
   readonly files: readonly string[];
 }
 
@@ -109,6 +111,32 @@ const COMMANDS: Readonly<Record<string, Command>> = {
       return EXIT.ok;
     },
   },
+  verify: {
+    usage: "verify [-c FILE] [--name app.db] [--json]",
+    summary: "Reads databases, logs and what belongs to them, and prints each file that is wrong with the command that mends it. Changes nothing. Works while the node runs and while it does not; exit code 1 when something is wrong.",
+    options: { ...NAME, json: { type: "boolean" } }, files: [], needsName: false,
+    async run(args, output) {
+      const { askVerify, findingsOf, formatVerify, isSound } = await import("./verify-command.ts");
+      const config = await configOf(args.config);
+      const report = await askVerify(config, args.name);
+      output.out(args.json ? JSON.stringify({ sound: isSound(report), ...report, findings: findingsOf(config, report) }, undefined, 2) : formatVerify(config, report));
+      return isSound(report) ? EXIT.ok : EXIT.failed;
+    },
+  },
+  repair: {
+    usage: "repair --from peer [-c FILE] [--name app.db]",
+    summary: "Takes a database of this node, which follows, anew from the primary: the old files and log go to aside/. Without --name, each database of which `sluice verify` finds something wrong.",
+    options: { ...NAME, from: { type: "string" } }, files: [], needsName: false,
+    async run(args, output) {
+      if (args.from !== "peer") return usageError(output, args.from === undefined ? "--from is missing: where the data comes from" : `"${args.from}" is nothing to repair from`, "The only one is a peer: sluice repair --from peer [-c FILE] [--name app.db]");
+      const { askRepair } = await import("./verify-command.ts");
+      const { formatSize } = await import("./config/units.ts");
+      const repaired = await askRepair(await configOf(args.config), args.name);
+      for (const { database, pages, bytes, txid } of repaired) output.out(`Repaired ${database}: ${pages} pages, ${formatSize(bytes)}, at TXID ${txid}; what was here is in aside/`);
+      if (repaired.length === 0) output.out("Nothing is wrong; with --name a database is taken anew all the same.");
+      return EXIT.ok;
+    },
+  },
   "check-config": {
     usage: "check-config [FILE] [--json]", summary: "Lists everything that is wrong with the configuration; --json shows it with all defaults.",
     options: { json: { type: "boolean" } }, files: ["FILE?"], needsName: false,
@@ -172,14 +200,14 @@ function readArguments(command: Command, rest: readonly string[]): Arguments | s
     // The sentences of parseArgs go on with advice about "--" that only confuses here.
     return (error as Error).message.split(". ")[0]!.replace(/\.$/, "");
   }
-  const values = parsed.values as { config?: string; help?: boolean; name?: string; json?: boolean; to?: string; seen?: boolean };
+  const values = parsed.values as { config?: string; help?: boolean; name?: string; json?: boolean; to?: string; seen?: boolean; from?: string };
   if (values.help === true) return "help";
   const required = command.files.filter((file) => !file.endsWith("?"));
   if (parsed.positionals.length < required.length) return `${required[parsed.positionals.length]!} is missing`;
   const extra = parsed.positionals[command.files.length];
   if (extra !== undefined) return `"${extra}" is one argument too many`;
   if (command.needsName && (values.name === undefined || values.name === "")) return "--name is missing: the name of the database in the mount";
-  return { config: values.config, name: values.name, json: values.json === true, to: values.to, seen: values.seen === true, files: parsed.positionals };
+  return { config: values.config, name: values.name, json: values.json === true, to: values.to, seen: values.seen === true, from: values.from, files: parsed.positionals };
 }
 
 async function configOf(file: string | undefined) {

@@ -12,6 +12,9 @@ import { runDiverged } from "./diverged-command.ts";
 import type { ReplicationClient } from "./replication/client.ts";
 import type { ReplicationServer } from "./replication/server.ts";
 import { exportDatabase } from "./store/transfer.ts";
+import { verifyRunning } from "./store/verify-live.ts";
+import { identityFindings } from "./identity-files.ts";
+import type { VerifyReport } from "./verify-command.ts";
 import type { RoleState } from "./roles/role-machine.ts";
 import type { Store, StoredDatabase } from "./store/store.ts";
 import { AppError } from "../proto/errors.ts";
@@ -165,6 +168,31 @@ export class EngineStatus implements AdminSource {
 
   diverged(command: DivergedCommand): Promise<object> {
     return runDiverged(this.#parts.store.diverged, command);
+  }
+
+  async verify(name: string | undefined): Promise<VerifyReport> {
+    const { store, config } = this.#parts;
+    const entries = name === undefined ? [...store.databases.values()] : [store.databases.get(name)].filter((entry) => entry !== undefined);
+    if (name !== undefined && entries.length === 0) throw new AppError("DATABASE_NOT_FOUND", [name]);
+    const databases = [];
+    for (const entry of entries) databases.push(await verifyRunning(entry));
+    return { running: true, node: name === undefined ? identityFindings(config.data) : [], databases };
+  }
+
+  async repair(name: string | undefined): Promise<{ repaired: readonly CommandResult[] }> {
+    const { store } = this.#parts;
+    const client = this.#parts.client();
+    const what = name ?? "databases";
+    if (store.role === "primary") throw new AppError("REPAIR_REFUSED", [what, "this node is the primary; hand the lease over first (`sluice handoff`), then repair"]);
+    if (client === undefined) throw new AppError("REPAIR_REFUSED", [what, "this node follows no primary now"]);
+    const names = name === undefined ? (await this.verify(undefined)).databases.filter(({ findings }) => findings.some(({ mends }) => mends !== "note")).map((one) => one.name) : [name];
+    const repaired: CommandResult[] = [];
+    for (const one of names) {
+      await client.refetch(one);
+      const { position, sums, pageSize } = store.databases.get(one)!.database;
+      repaired.push({ database: one, txid: formatHex16(position.txid), checksum: formatHex16(position.checksum), pages: sums.pageCount, bytes: sums.pageCount * pageSize });
+    }
+    return { repaired };
   }
 
   async export(name: string, target: string): Promise<CommandResult> {

@@ -384,7 +384,7 @@ async function begin(init: Init): Promise<void> {
   process.on("uncaughtException", die);
   process.on("unhandledRejection", die);
   try {
-    const identity = new Identity(init.config.data);
+    const identity = new Identity(init.config.data, (message) => log.warn(message));
     engine = new Engine(init, log, identity, await openLeaseStore(init.config.lease, { epoch: () => identity.startEpoch(highestEpochOnDisk(join(init.config.data, "log"))) }));
     await engine.start();
   } catch (error) {

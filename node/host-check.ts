@@ -15,6 +15,7 @@ import { takeDataLock, type DataLock } from "./guardian/data-lock.ts";
 import { readMountRecord, removeMountRecord, type MountRecord } from "./guardian/mount-record.ts";
 import type { Holder, Mounting } from "./guardian/mounting.ts";
 import { groupOf, isAlive } from "./guardian/process-id.ts";
+import { CLUSTER_ID_REMEDY, readIdentityFile } from "./identity-files.ts";
 import { listenerOf } from "./port-owner.ts";
 
 /** What the check found and the preparation needs. */
@@ -99,6 +100,8 @@ function checkData(config: Config): void {
   if (names.length > 0 && !names.some((name) => OWN_NAMES.has(name))) {
     refuse(config, "data", `${data} holds other files (${names.slice(0, 3).join(", ")}${names.length > 3 ? ", …" : ""})`, "give an empty folder, or one that a node has used");
   }
+  const clusterId = readIdentityFile(data, "cluster-id");
+  if (clusterId !== undefined && "fault" in clusterId) refuse(config, "data", `${join(data, "cluster-id")} is damaged: ${clusterId.fault}`, CLUSTER_ID_REMEDY);
 }
 
 function checkMountPoint(config: Config, mounting: Mounting, record: MountRecord | undefined): void {

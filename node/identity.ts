@@ -8,8 +8,11 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { join } from "node:path";
+import { AppError } from "../proto/errors.ts";
+import { CLUSTER_ID_REMEDY, readIdentityFile, type IdentityFile } from "./identity-files.ts";
 import { files } from "./io/files.ts";
 import { bootId } from "./native/libc.ts";
+import { Aside } from "./store/aside.ts";
 
 export class Identity {
   readonly #dataDir: string;
@@ -18,20 +21,26 @@ export class Identity {
   readonly boot: Buffer;
   #clusterId: string;
 
-  constructor(dataDir: string) {
+  /** Damaged files go aside, and are reported; a damaged `cluster-id` throws CORRUPT_FILE. */
+  constructor(dataDir: string, report: (message: string) => void = () => undefined) {
     this.#dataDir = dataDir;
+    for (const name of ["node-id", "epoch", "lease.json"] as const) {
+      const read = readIdentityFile(dataDir, name);
+      if (read === undefined || "text" in read) continue;
+      new Aside(join(dataDir, "aside")).put(join(dataDir, name), read.fault);
+      report(`Set aside ${join(dataDir, name)}: ${read.fault}`);
+    }
     this.boot = Buffer.from(bootId().replaceAll("-", ""), "hex");
     this.nodeId = this.#read("node-id") ?? this.#write("node-id", randomBytes(8).toString("hex"));
     this.#clusterId = this.#read("cluster-id") ?? "";
   }
 
-  #read(name: string): string | undefined {
-    try {
-      const text = fs.readFileSync(join(this.#dataDir, name), "latin1").trim();
-      return /^[0-9a-f]{16}$/.test(text) ? text : undefined;
-    } catch {
-      return undefined; // Not there yet.
-    }
+  /** Undefined while it is not there yet. */
+  #read(name: IdentityFile): string | undefined {
+    const read = readIdentityFile(this.#dataDir, name);
+    if (read === undefined) return undefined;
+    if ("fault" in read) throw new AppError("CORRUPT_FILE", [join(this.#dataDir, name), `${read.fault}; ${CLUSTER_ID_REMEDY}`]);
+    return read.text.trim();
   }
 
   #write(name: string, value: string): string {

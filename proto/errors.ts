@@ -22,7 +22,7 @@ const row = (grpc: ErrorRow["grpc"], http: number, errno: ErrorRow["errno"], sen
 // Columns: gRPC, HTTP, errno, sentence, hint. Kept sorted by code; a test holds this table and proto/README.md together.
 export const ERRORS = {
   CONFIG_INVALID: row("INVALID_ARGUMENT", 400, "EINVAL", "Cannot use configuration %s: %s", "Correct the key that is named and run `sluice check-config`."),
-  CORRUPT_FILE: row("DATA_LOSS", 500, "EIO", 'Cannot use "%s": %s', "The file was kept aside. A follower fetches the data from the primary by itself; see `sluice status`."),
+  CORRUPT_FILE: row("DATA_LOSS", 500, "EIO", 'Cannot use "%s": %s', "Nothing was deleted. `sluice verify` names every file that is wrong, and the command that mends it."),
   DATABASE_NOT_FOUND: row("NOT_FOUND", 404, "ENOENT", 'Cannot find database "%s"', "`sluice status` lists the databases of this node."),
   DIVERGED_NOT_FOUND: row("NOT_FOUND", 404, "ENOENT", 'Cannot find diverged history "%s"', "`sluice diverged list` shows what there is."),
   DRIVER_UNAVAILABLE: row("FAILED_PRECONDITION", 500, "ENOSYS", "Cannot mount with driver %s: %s", "Choose another `fuse.driver`, or provide what is missing."),
@@ -39,6 +39,7 @@ export const ERRORS = {
   NOT_A_DATABASE: row("INVALID_ARGUMENT", 400, "EINVAL", 'Cannot import "%s": %s', "Give a SQLite database file that `PRAGMA integrity_check` accepts."),
   NOT_PRIMARY: row("FAILED_PRECONDITION", 503, "EROFS", 'Cannot write to "%s" here: this node follows %s', "Send writes to the primary; `.primary` in the mount names it."),
   POSITION_MISMATCH: row("ABORTED", 409, "EIO", 'Cannot apply %s to "%s": current position is %s', "The follower takes a snapshot by itself."),
+  REPAIR_REFUSED: row("FAILED_PRECONDITION", 409, "EPERM", 'Cannot repair "%s" from a peer: %s', "A database is taken anew on a node that follows and has a stream from the primary; `sluice status` shows both."),
   STALE_EPOCH: row("FAILED_PRECONDITION", 409, "ESTALE", "Cannot follow %s: it is in epoch %s, and this node has seen epoch %s", "Another node became the primary later. Follow that one, or make a node that has the newest epoch the primary."),
   STORAGE_FULL: row("RESOURCE_EXHAUSTED", 507, "ENOSPC", "Cannot write %s: no space left on the device", "Free space below the data folder; the node goes on by itself."),
   SYNC_REFUSED: row("ABORTED", 503, "EIO", 'Cannot commit to "%s" with durability sync: %s', "The transaction was rolled back. Bring followers back, or lower `syncReplicas`; see `sluice status`."),

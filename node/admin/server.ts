@@ -1,5 +1,5 @@
 /**
- * HTTP for the operator: `/health`, `/ready`, `/status`, `/metrics`, and for the command line `/import`, `/export` and `/diverged/…`.
+ * HTTP for the operator: `/health`, `/ready`, `/status`, `/metrics`, and for the command line `/import`, `/export`, `/verify`, `/repair` and `/diverged/…`.
  *
  * Always holds: it listens on the `admin` address and on a unix socket in the data folder. Commands that read or write files by path are
  * taken from the socket only, which nobody but the node's own user can open: the TCP port has no password. Answers are JSON, except metrics.
@@ -74,6 +74,8 @@ const ROUTES: readonly { readonly method: "GET" | "POST"; readonly path: string;
     method: "POST", path: "/export", socketOnly: true,
     handler: async (source, query) => ({ status: 200, body: { ok: true, ...(await source.export(query.get("name") ?? "", query.get("target") ?? "")) } }),
   },
+  { method: "POST", path: "/verify", socketOnly: true, handler: async (source, query) => ({ status: 200, body: await source.verify(query.get("name") ?? undefined) }) },
+  { method: "POST", path: "/repair", socketOnly: true, handler: async (source, query) => ({ status: 200, body: { ok: true, ...(await source.repair(query.get("name") ?? undefined)) } }) },
   { method: "POST", path: "/diverged/list", socketOnly: true, handler: async (source, query) => ({ status: 200, body: await source.diverged({ command: "list", seen: query.get("seen") === "true" }) }) },
   { method: "POST", path: "/diverged/show", socketOnly: true, handler: async (source, query) => ({ status: 200, body: await source.diverged({ command: "show", id: query.get("id") ?? "" }) }) },
   {

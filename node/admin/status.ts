@@ -101,6 +101,10 @@ export interface AdminSource {
   import(name: string, source: string): Promise<CommandResult>;
   /** Writes a consistent copy of the database `name` to the absolute path `target`, which must not exist. */
   export(name: string, target: string): Promise<CommandResult>;
+  /** Looks for what is wrong with one database, or all of them. Changes nothing. */
+  verify(name: string | undefined): Promise<object>;
+  /** Takes a database anew from the primary; without a name, those of which something is wrong. */
+  repair(name: string | undefined): Promise<{ readonly repaired: readonly CommandResult[] }>;
   /** `sluice diverged`: what it answers is of the kind that the command line prints. */
   diverged(command: DivergedCommand): Promise<object>;
 }

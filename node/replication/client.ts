@@ -8,6 +8,7 @@
  */
 import * as grpc from "@grpc/grpc-js";
 import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { splitAddress } from "../core/config.ts";
 import { FOLLOWER_QUEUE_BYTES_MAX, LOG_MEMORY_BYTES_MAX } from "../core/limits.ts";
 import { files } from "../io/files.ts";
@@ -59,6 +60,8 @@ interface Incoming {
   spill: { fd: number; path: string; written: number } | undefined;
   /** A snapshot is under way: the stream is ignored. */
   snapshot: boolean;
+  /** The snapshot replaces everything that is here, whatever it is. */
+  anew: boolean;
   /** The newest transaction that the primary says both have. */
   ancestor: { readonly epoch: number; readonly txid: number } | undefined;
 }
@@ -74,6 +77,7 @@ type FollowStream = grpc.ClientDuplexStream<FollowUp, FollowDown__Output>;
 const BACKOFF_MS = [50, 100, 200, 500, 1_000, 2_000];
 const SILENCE_MS_MAX = 10_000;
 const DAMAGE_CHECK_MS = 1_000;
+const REFETCH_LOOK_MS = 10;
 
 export class ReplicationClient {
   readonly #options: ClientOptions;
@@ -282,7 +286,7 @@ export class ReplicationClient {
 
   #of(name: string): Incoming {
     let incoming = this.#incoming.get(name);
-    if (incoming === undefined) this.#incoming.set(name, (incoming = { pieces: [], bytes: 0, spill: undefined, snapshot: false, ancestor: undefined }));
+    if (incoming === undefined) this.#incoming.set(name, (incoming = { pieces: [], bytes: 0, spill: undefined, snapshot: false, anew: false, ancestor: undefined }));
     return incoming;
   }
 
@@ -420,6 +424,7 @@ export class ReplicationClient {
       try {
         await this.#takeSnapshot(name);
         incoming.snapshot = false;
+        incoming.anew = false;
         incoming.ancestor = undefined;
         this.#subscribe(name);
         this.#checkReady();
@@ -438,13 +443,32 @@ export class ReplicationClient {
     run(0);
   }
 
+  /**
+   * Takes a database anew from the primary, whatever is here: the old files and the log go to `aside/`. Resolves when it is there; rejects when this node
+   * has no stream, the primary has no such database, or this node ceases to follow before it is there.
+   */
+  async refetch(name: string): Promise<void> {
+    if (!this.connected) throw new AppError("REPAIR_REFUSED", [name, `this node has no stream from the primary (${this.#options.address}) now`]);
+    if (!this.#primaryPositions.has(name)) throw new AppError("DATABASE_NOT_FOUND", [name]);
+    const incoming = this.#of(name);
+    const ended = async (): Promise<void> => {
+      while (incoming.snapshot && !this.#closed) await sleep(REFETCH_LOOK_MS);
+      if (this.#closed) throw new AppError("REPAIR_REFUSED", [name, "this node has ceased to follow the primary from which it was being taken"]);
+    };
+    await ended();
+    incoming.anew = true;
+    this.#snapshot(name);
+    await ended();
+  }
+
   async #takeSnapshot(name: string): Promise<void> {
     const follower = await this.#options.store.followerOf(name);
+    const { anew } = this.#of(name);
     const ancestor = this.#divergedAfter(name, follower);
     const history = this.#histories.get(name) ?? [];
     if (ancestor !== undefined) {
       const pages = await this.#keepDiverged(follower, ancestor, `the history of the primary parts from this node's after transaction ${ancestor.txid}`);
-      const came = pages === undefined ? undefined : await rewind({ follower, ancestor, pages, history, ask: (request) => this.#client.snapshot({ hello: this.hello(), ...request }) });
+      const came = pages === undefined || anew ? undefined : await rewind({ follower, ancestor, pages, history, ask: (request) => this.#client.snapshot({ hello: this.hello(), ...request }) });
       if (came !== undefined) return this.#options.report("info", `"${name}" went back to transaction ${ancestor.txid} and took over the primary's state: ${came} pages`);
     }
     const folder = follower.database.paths.log;
@@ -477,7 +501,7 @@ export class ReplicationClient {
           const whole: SnapshotTarget = target;
           target = undefined;
           const finished = await whole.finish(fromWire(chunk.end.end as WirePosition));
-          await follower.installSnapshot({ ...finished, history, keepLogTo: ancestor?.txid ?? -1 });
+          await follower.installSnapshot({ ...finished, history, keepLogTo: anew ? -1 : (ancestor?.txid ?? -1), anew });
           this.#options.report("info", `Snapshot of "${name}" installed: ${finished.sums.pageCount} pages`);
           return;
         }

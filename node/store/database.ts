@@ -29,6 +29,8 @@ export interface StoreContext {
   readonly boot: Buffer;
   /** Moves a file that must not be used into `aside/` and notes why. */
   setAside(path: string, reason: string): void;
+  /** Copies a file that goes on to be used into `aside/` and notes why. */
+  keepCopy(path: string, reason: string): Promise<void>;
 }
 
 /** A transaction (or several that were merged) on its way into the log. */
@@ -115,9 +117,19 @@ export class Database {
     return this.#state?.epochs ?? [];
   }
 
+  /** Keeps a copy of a file whose content is about to be replaced, with the reason. */
+  async keepCopy(path: string, reason: string): Promise<void> {
+    await this.#context.keepCopy(path, reason);
+  }
+
   /** Keeps a file that must not be used any more, with the reason. */
   setAside(path: string, reason: string): void {
     this.#context.setAside(path, reason);
+  }
+
+  /** The newest transaction without an LTX file: the log may begin anew behind it. */
+  get baseTxid(): number {
+    return this.#state?.base.txid ?? 0;
   }
 
   /** This node was the one that writes when it last had this database: what is committed may lie in the files alone. */

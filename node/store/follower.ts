@@ -366,12 +366,13 @@ export class Follower {
   /**
    * Replaces the content by a verified snapshot that lies in a file. Where the database is open, the pages that differ become one transaction,
    * so that readers see the old state or the new one; else the file takes its place. The old history goes aside, but for what is also the new
-   * one's (`keepLogTo`).
+   * one's (`keepLogTo`). `anew`: nothing that is here is trusted; the old files are kept and every page is written.
    */
-  async installSnapshot(snapshot: { path: string; sums: PageSums; pageSize: number; position: Position; history?: EpochHistory; keepLogTo?: number }): Promise<void> {
+  async installSnapshot(snapshot: { path: string; sums: PageSums; pageSize: number; position: Position; history?: EpochHistory; keepLogTo?: number; anew?: boolean }): Promise<void> {
     await this.turn.run(async () => {
       const { database } = this;
       const { sums, pageSize, position } = snapshot;
+      if (snapshot.anew === true) await this.#keepCopies();
       database.beginInstall(position, pageSize, snapshot.history, snapshot.keepLogTo);
       if (this.#replica === undefined) {
         if (sums.pageCount > 0) await this.#place(snapshot.path, pageSize);
@@ -379,7 +380,7 @@ export class Follower {
         await this.#remove();
       } else {
         if (pageSize !== this.#replica.pageSize) await this.#resize(pageSize);
-        const whole = database.distrust !== undefined || pageSize !== database.pageSize;
+        const whole = snapshot.anew === true || database.distrust !== undefined || pageSize !== database.pageSize;
         const fd = files.open("snapshot:install", snapshot.path, "r");
         try {
           await this.#appendDiffering(sums, whole, (pgno, offset) => void files.read("snapshot:install", fd, ARENA, offset, pageSize, (pgno - 1) * pageSize));
@@ -389,6 +390,12 @@ export class Follower {
       }
       database.adoptSnapshot(position, pageSize, sums);
     });
+  }
+
+  /** Programs have these files open, so their content is replaced and not the files. The WAL first: a checkpoint may be carrying it into the database. */
+  async #keepCopies(): Promise<void> {
+    const { database } = this;
+    for (const path of [database.paths.wal, database.paths.database, `${database.paths.log}/state.json`, `${database.paths.log}/checksums`]) await database.keepCopy(path, "replaced by `sluice repair --from peer`");
   }
 
   /** Goes to a verified state of the primary of which only the pages are at hand that differ from what is here: one transaction, as above. */

@@ -46,21 +46,7 @@ export class LogSegment {
   static recover(path: string): { segment: LogSegment; records: SegmentRecord[]; cut: boolean } {
     const fd = files.open("segment:open", path, "r+");
     const size = files.size(fd);
-    const records: SegmentRecord[] = [];
-    const head = Buffer.alloc(LENGTH_SIZE + 100);
-    let at = 0;
-    while (at + head.length <= size) {
-      files.read("segment:read", fd, head, 0, head.length, at);
-      const length = head.readUInt32BE(0);
-      if (length < 100 || at + LENGTH_SIZE + length > size) break;
-      try {
-        const header = readLtxHeader(head.subarray(LENGTH_SIZE));
-        records.push({ min: header.minTxid, max: header.maxTxid, at: at + LENGTH_SIZE, size: length });
-      } catch {
-        break; // No LTX file begins here: the rest is what a crash left.
-      }
-      at += LENGTH_SIZE + length;
-    }
+    const { records, end: at } = readSegment(fd);
     if (at < size) files.truncate("segment:cut", fd, at);
     return { segment: new LogSegment(path, fd, at), records, cut: at < size };
   }
@@ -106,4 +92,25 @@ export class LogSegment {
   close(): void {
     fs.closeSync(this.#fd);
   }
+}
+
+/** The records of a segment and where the last whole one ends. Reads only their headers. */
+export function readSegment(fd: number): { records: SegmentRecord[]; end: number } {
+  const size = files.size(fd);
+  const records: SegmentRecord[] = [];
+  const head = Buffer.alloc(LENGTH_SIZE + 100);
+  let at = 0;
+  while (at + head.length <= size) {
+    files.read("segment:read", fd, head, 0, head.length, at);
+    const length = head.readUInt32BE(0);
+    if (length < 100 || at + LENGTH_SIZE + length > size) break;
+    try {
+      const header = readLtxHeader(head.subarray(LENGTH_SIZE));
+      records.push({ min: header.minTxid, max: header.maxTxid, at: at + LENGTH_SIZE, size: length });
+    } catch {
+      break; // No LTX file begins here: the rest is what a crash left.
+    }
+    at += LENGTH_SIZE + length;
+  }
+  return { records, end: at };
 }

@@ -41,6 +41,12 @@ export function encodeLogName(name: string): string {
   return encodeURIComponent(name).replace(/^\./, "%2E");
 }
 
-export function decodeLogName(folder: string): string {
-  return decodeURIComponent(folder);
+/** The database whose log folder has this name; undefined when none can. */
+export function databaseOfFolder(folder: string): string | undefined {
+  try {
+    const name = decodeURIComponent(folder);
+    return encodeLogName(name) === folder ? name : undefined;
+  } catch {
+    return undefined;
+  }
 }

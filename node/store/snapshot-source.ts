@@ -21,6 +21,8 @@ export type Pack<T> = (numbers: readonly number[], data: Buffer) => T;
 /** Bytes of pages in one message. */
 const RUN_BYTES = 256 << 10;
 const RETRIES_MAX = 4_000;
+/** Looks at a page before a mere check calls it wrong: two seconds. */
+const LOST_AFTER = 100;
 
 export class SnapshotSource {
   readonly base: Position;
@@ -47,8 +49,11 @@ export class SnapshotSource {
     return new SnapshotSource(primary);
   }
 
-  /** The pages in `numbers`, then (with fromPage > 0) all from `fromPage` on. The lock page is left out. */
-  async *pages<T>(options: { fromPage: number; numbers: readonly number[] }, pack: Pack<T>): AsyncGenerator<T> {
+  /**
+   * The pages in `numbers`, then (with fromPage > 0) all from `fromPage` on. The lock page is left out. `lost` gets the pages that never become right;
+   * without it they end the snapshot by CORRUPT_FILE.
+   */
+  async *pages<T>(options: { fromPage: number; numbers: readonly number[]; lost?: (pgnos: readonly number[]) => void }, pack: Pack<T>): AsyncGenerator<T> {
     const { database } = this.#primary;
     if (this.pageCount === 0) return;
     const fd = files.open("snapshot:read", database.paths.database, "r");
@@ -66,7 +71,7 @@ export class SnapshotSource {
       }
       const good = this.#read(fd, numbers, late);
       if (good.length > 0) yield pack(good, ARENA.subarray(0, good.length * this.pageSize));
-      yield* this.#late(fd, late, pack);
+      yield* this.#late(fd, late, pack, options.lost);
     } finally {
       fs.closeSync(fd);
     }
@@ -131,10 +136,11 @@ export class SnapshotSource {
   }
 
   /** Pages whose newest version is in the WAL, or that were just being written: tried until they are right or were changed by the log. */
-  async *#late<T>(fd: number, late: number[], pack: Pack<T>): AsyncGenerator<T> {
+  async *#late<T>(fd: number, late: number[], pack: Pack<T>, lost?: (pgnos: readonly number[]) => void): AsyncGenerator<T> {
     const { database, wal } = this.#primary;
     let waiting = late;
     for (let attempt = 0; waiting.length > 0; attempt++) {
+      if (lost !== undefined && attempt > LOST_AFTER) return lost(waiting);
       if (attempt > RETRIES_MAX) throw new AppError("CORRUPT_FILE", [database.paths.database, `page ${waiting[0]!} is not what its checksum says`]);
       await this.#primary.flush();
       const view = wal.view();

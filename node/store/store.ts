@@ -18,7 +18,7 @@ import { CaptureClock } from "./capture-clock.ts";
 import { compactLog } from "./compaction.ts";
 import { Database, type StoreContext } from "./database.ts";
 import { Follower, type FollowerHost } from "./follower.ts";
-import { databasePaths, decodeLogName, type MountAccess } from "./names.ts";
+import { databaseOfFolder, databasePaths, type MountAccess } from "./names.ts";
 import { Primary } from "./primary.ts";
 import { beginFollower, beginPrimary, type SwitchParts } from "./switching.ts";
 import { Diverged } from "./diverged.ts";
@@ -85,6 +85,7 @@ export class Store implements MountHooks {
         this.aside.put(path, reason);
         options.host.report(`Set aside ${path}: ${reason}`, undefined);
       },
+      keepCopy: (path, reason) => this.aside.copy(path, reason),
     };
     this.#clock = new CaptureClock((message, error) => this.report(message, error));
     this.#switching = { host: options.host, clock: this.#clock, rest: options.leaseCanEnd ? "ready" : "off", sync: (name) => this.#syncTerms(name), report: (message, error) => this.report(message, error) };
@@ -111,11 +112,18 @@ export class Store implements MountHooks {
   open(): void {
     this.diverged.sweep();
     for (const name of fs.readdirSync(this.#options.dataDir)) if (/^import-\d+-\d+\.part$/.test(name)) files.unlink("import:unfinished", join(this.#options.dataDir, name));
-    for (const folder of fs.readdirSync(join(this.#options.dataDir, "log"))) this.#load(decodeLogName(folder));
+    for (const { folder, name } of this.#logFolders()) {
+      if (name !== undefined) this.#load(name);
+      else this.#context.setAside(join(this.#options.dataDir, "log", folder), "it is not the log of a database");
+    }
     for (const name of this.#filesBelow("")) {
       const { companion } = splitCompanion(name);
       if (companion === undefined && !this.#databases.has(name) && this.#looksLikeDatabase(name) && this.#options.replicates(name)) this.#load(name);
     }
+  }
+
+  *#logFolders(): Generator<{ folder: string; name: string | undefined }> {
+    for (const entry of fs.readdirSync(join(this.#options.dataDir, "log"), { withFileTypes: true })) yield { folder: entry.name, name: entry.isDirectory() ? databaseOfFolder(entry.name) : undefined };
   }
 
   *#filesBelow(folder: string): Generator<string> {

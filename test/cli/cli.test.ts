@@ -61,6 +61,9 @@ const USAGE_ERRORS: readonly (readonly [args: readonly string[], sentence: RegEx
   [["import", "--name", "a.db"], /^sluice: SOURCE\.db is missing/],
   [["import", "--name", "a.db", "/nonexistent.db"], /^sluice: There is no file \/nonexistent\.db/],
   [["export", "--name", "a.db", "/etc/passwd"], /^sluice: \/etc\/passwd exists already/],
+  [["repair"], /^sluice: --from is missing/],
+  [["repair", "--from", "backup"], /^sluice: "backup" is nothing to repair from\nThe only one is a peer/],
+  [["verify", "--deep"], /^sluice: Unknown option '--deep'\nUsage: sluice verify/],
   [["check-config", "/nonexistent.yml"], /^sluice: Cannot use configuration \/nonexistent\.yml: there is no such file; check the path\nCorrect the key/],
   [["mount", "-c", "/nonexistent.yml"], /^sluice: Cannot use configuration \/nonexistent\.yml: there is no such file/],
   [["status", "-c", "/nonexistent.yml"], /^sluice: Cannot use configuration \/nonexistent\.yml: there is no such file/],
@@ -121,6 +124,25 @@ test("import and export go by the socket with absolute paths and show what the n
   assert.deepEqual(asked, [`POST /import?name=a+b.db&source=${path("sluice.yml")}`, `POST /export?name=a+b.db&target=${path("out.db")}`]);
 });
 
+test("verify works while no node runs; repair says to start it", async (t) => {
+  const { folder, file } = await workplace(t);
+  assert.deepEqual(await sluice(["verify", "-c", file]), { code: 0, out: "There are no databases here.\n", err: "" });
+  mkdirSync(join(folder, "data/log"), { recursive: true });
+  writeFileSync(join(folder, "data/cluster-id"), "zz");
+  const { code, out } = await sluice(["verify", "-c", file]);
+  assert.equal(code, 1);
+  assert.match(out, /^\S*data\/cluster-id: it does not hold 16 hexadecimal digits; write the id of the cluster into it/);
+  const json = JSON.parse((await sluice(["verify", "--json", "-c", file])).out) as { sound: boolean; findings: { file: string }[] };
+  assert.equal(json.sound, false);
+  assert.equal(json.findings[0]!.file, join(folder, "data/cluster-id"));
+  const repair = await sluice(["repair", "--from", "peer", "-c", file]);
+  assert.equal(repair.code, 1);
+  assert.match(repair.err, /does not run .*\nStart it with `sluice mount -c \S+sluice\.yml`, then repair/);
+  const none = await sluice(["verify", "-c", file, "--name", "app.db"]);
+  assert.equal(none.code, 1);
+  assert.match(none.err, /Cannot find database "app\.db"/);
+});
+
 /** Everything below a folder, with modes, so that a change shows. */
 function picture(folder: string): string[] {
   return ["", ...readdirSync(folder, { recursive: true, encoding: "utf8" }).sort()].map((name) => `${name} ${statSync(join(folder, name)).mode.toString(8)}`);
@@ -142,6 +164,7 @@ const REFUSALS: readonly Refusal[] = [
   { what: "a mount point where something is mounted", sentence: /line 3: fuse\.mount: another file system is mounted at \/proc/, prepare: () => ({ fuse: "{mount: /proc}" }) },
   { what: "a data folder with other files", sentence: /line 2: data: \S*data holds other files \(thesis\.doc\)/, prepare: (_t, folder) => (mkdirSync(join(folder, "data")), writeFileSync(join(folder, "data/thesis.doc"), ""), {}) },
   { what: "a data folder that is a file", sentence: /line 2: data: \S*data is not a folder/, prepare: (_t, folder) => (writeFileSync(join(folder, "data"), ""), {}) },
+  { what: "a data folder whose cluster-id is damaged", sentence: /line 2: data: \S*data\/cluster-id is damaged: it does not hold 16 hexadecimal digits; write the id of the cluster into it/, prepare: (_t, folder) => (mkdirSync(join(folder, "data")), writeFileSync(join(folder, "data/cluster-id"), "x"), {}) },
   { what: "a command that does not exist", sentence: /line 7: exec: there is no program "no-such-program" in PATH; install it/, prepare: () => ({ exec: "[no-such-program]" }) },
   { what: "a command that is not executable", sentence: /line 7: exec: "\S*app\.sh" is not executable; change its mode/, prepare: (_t, folder) => (writeFileSync(join(folder, "app.sh"), ""), chmodSync(join(folder, "app.sh"), 0o644), { exec: `["${join(folder, "app.sh")}"]` }) },
 ];

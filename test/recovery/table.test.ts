@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import Database from "better-sqlite3";
+import { Identity } from "../../node/identity.ts";
 import { LogSegment } from "../../node/store/log-segment.ts";
 import { databasePaths } from "../../node/store/names.ts";
 import type { StoredDatabase } from "../../node/store/store.ts";
@@ -467,6 +468,38 @@ row("R21", "a proposal that is stored and undecided is kept, told and shown to n
     await store.close({ clean: false });
   }
   await before.store.close({ clean: false });
+});
+
+row("R22", "a damaged node-id, epoch or lease.json goes aside; the next epoch is greater than any that the databases have seen", async () => {
+  const root = fs.mkdtempSync(join(folder, "identity-"));
+  new Identity(root).sawEpoch(3);
+  for (const name of ["node-id", "epoch", "lease.json"]) fs.writeFileSync(join(root, name), "{");
+  const identity = new Identity(root);
+  assert.match(identity.nodeId, /^[0-9a-f]{16}$/);
+  assert.deepEqual(asideOf(root).map((name) => name.slice(name.indexOf("Z-") + 2)).sort(), ["epoch", "lease.json", "node-id"]);
+  assert.equal(identity.startEpoch(7), 8);
+  // The lease is forgotten; that the node wrote is not, and what it committed last is captured before it follows.
+  const { store, entry } = await started("follower", killedPrimary, (root) => fs.writeFileSync(join(root, "lease.json"), "{"));
+  assert.deepEqual(entry.database.position, { epoch: 1, txid: COMMITS, checksum: end() });
+  await store.close({ clean: false });
+});
+
+row("R23", "a node whose cluster-id is damaged does not start, and the file is named and left as it is", () => {
+  const root = fs.mkdtempSync(join(folder, "identity-"));
+  fs.writeFileSync(join(root, "cluster-id"), "0123\n");
+  assert.throws(() => new Identity(root), { code: "CORRUPT_FILE", message: new RegExp(join(root, "cluster-id")) });
+  assert.equal(fs.readFileSync(join(root, "cluster-id"), "utf8"), "0123\n");
+  return Promise.resolve();
+});
+
+row("R24", "what is no database's log goes aside", async () => {
+  const { store, root } = await started("primary", killedPrimary, (root) => {
+    fs.writeFileSync(join(root, "log", "notes.txt"), "x");
+    fs.mkdirSync(join(root, "log", "%zz"));
+  });
+  assert.deepEqual([...store.databases.keys()], [DATABASE]);
+  assert.deepEqual(asideOf(root).map((name) => name.slice(name.indexOf("Z-") + 2)).sort(), ["%zz", "notes.txt"]);
+  await store.close({ clean: false });
 });
 
 test("every row of the table in ARCHITECTURE.md has its test, and every test its row", () => {

@@ -46,6 +46,10 @@ async function start(t: TestContext): Promise<Server> {
     },
     upgrade: () => undefined,
     export: async (name) => ({ database: name, txid: "0000000000000002", checksum: "8000000000000000", pages: 2, bytes: 8192 }),
+    verify: async (name) => ({ running: true, asked: name ?? "all" }),
+    repair: async (name) => {
+      throw new AppError("REPAIR_REFUSED", [name ?? "databases", "this node is the primary"]);
+    },
     diverged: async (command) => ({ asked: command }),
   };
   const errors: unknown[] = [];
