@@ -22,14 +22,14 @@ import { peerOf } from "./door.ts";
 import { decide, FACT_VALUES, needsPrimary, type Facts, type Reason } from "./decide.ts";
 import type { EngineView, NodeView } from "./engine-view.ts";
 import { factsOf, isGone, isHoldLeft, newExchange, type Exchange, type Expectation } from "./exchange.ts";
-import { formatHop, originalAddress, rawField, readHop, readRequestId, requestFields, SLUICE_ACK, SLUICE_CONSISTENCY, SLUICE_HOP, SLUICE_REFUSED, SLUICE_REPLAY, SLUICE_REQUEST_ID } from "./headers.ts";
+import { announcedTrailers, formatHop, originalAddress, rawField, readHop, readRequestId, requestFields, requestTrailers, SLUICE_ACK, SLUICE_CONSISTENCY, SLUICE_HOP, SLUICE_REFUSED, SLUICE_REPLAY, SLUICE_REQUEST_ID } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
 import { countedMarks, NO_MARKS, type Marks } from "./positions.ts";
-import { answerFor, relay, type AddedFields, type Failure, type RawFields, type RelayTask } from "./relay.ts";
+import { answerFor, relay, type AddedFields, type Failure, type RawFields } from "./relay.ts";
 import { ruleMatcher, type RuleMatcher } from "./rules.ts";
 import { Stamps } from "./stamps.ts";
 import { openTunnel, type TunnelTask } from "./tunnel.ts";
-import type { Upstreams } from "./upstreams.ts";
+import type { Upstream, Upstreams } from "./upstreams.ts";
 
 export interface HandlerParts {
   readonly config: ProxyConfig;
@@ -288,19 +288,19 @@ export class Handler {
   }
 
   #forward(exchange: Exchange, facts: Facts, state: NodeView | undefined): void {
-    const dispatcher = this.#parts.upstreams.peer(state?.primary?.proxy ?? "");
-    if (dispatcher === undefined) {
+    const peer = this.#parts.upstreams.peer(state?.primary?.proxy ?? "");
+    if (peer === undefined) {
       this.#refuse(exchange, "no-primary");
       return;
     }
     exchange.decision = "forward";
     exchange.node = state?.primary?.name;
     const hop = formatHop(this.#parts.config.node.name, state?.epoch ?? 0, facts.rule === "primary");
-    this.#relay(exchange, "peer", state!.primary!.proxy, dispatcher, hop, (raw) => (rawField(raw, REFUSED_FIELD) === undefined ? "pass" : "refused"), (raw) => this.#stamps.forwarded(exchange, raw));
+    this.#relay(exchange, "peer", state!.primary!.proxy, peer, hop, (raw) => (rawField(raw, REFUSED_FIELD) === undefined ? "pass" : "refused"), (raw) => this.#stamps.forwarded(exchange, raw));
   }
 
   #relay(
-    exchange: Exchange, to: "application" | "peer", origin: string, dispatcher: RelayTask["dispatcher"], hop: string,
+    exchange: Exchange, to: "application" | "peer", origin: string, upstream: Upstream, hop: string,
     judge: (raw: RawFields) => "pass" | "replay" | "refused", added: (raw: RawFields) => AddedFields | Promise<AddedFields>,
   ): void {
     const { request, response, id, checked, expectsContinue, body } = exchange;
@@ -331,8 +331,11 @@ export class Handler {
       } });
       return;
     }
+    const announced = checked.body.kind === "chunked" ? announcedTrailers(request.rawHeaders) : [];
+    if (announced.length > 0) fields.push("Trailer", announced.join(", "));
+    const sender = upstream.sender(announced.length === 0 ? undefined : () => requestTrailers(request.rawTrailers, announced));
     relay({
-      request, response, id, target: checked.target, body, dispatcher, from: to, expectsContinue, added, limits: config.limits,
+      request, response, id, target: checked.target, body, sender, from: to, expectsContinue, added, limits: config.limits,
       fields, closing: () => this.#stopping, onHead, onFailure, onUpstreamError,
     });
   }

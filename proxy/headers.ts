@@ -168,6 +168,39 @@ export function trailerFields(raw: readonly (Buffer | string)[]): [string, strin
   return fields;
 }
 
+/** What a request is routed, judged or read by: no place for it behind the body (RFC 9110, section 6.5.1), however it is spelled. */
+const NOT_BEHIND: ReadonlySet<string> = new Set(["expect", "max-forwards", "pragma", "authentication-info", "x-http-method-override", "x-http-method", "x-method-override"]);
+
+function isFitBehind(name: string): boolean {
+  const dashed = name.toLowerCase().replaceAll("_", "-");
+  return !CONNECTION_FIELDS.has(dashed) && !PROTECTED.has(dashed) && !NOT_BEHIND.has(dashed) && !/^(?:sluice-|x-forwarded-|proxy-|if-)/.test(dashed);
+}
+
+/** The names that a chunked request announces for its trailers and that may be sent on, once each; none for most requests. */
+export function announcedTrailers(raw: readonly string[]): string[] {
+  const names = new Map<string, string>();
+  let named: Set<string> | undefined;
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    if (raw[i]!.length !== 7 || raw[i]!.toLowerCase() !== "trailer") continue;
+    named ??= namedByConnection(raw) ?? new Set();
+    for (const token of raw[i + 1]!.split(",")) {
+      const name = token.trim();
+      if (TOKEN.test(name) && isFitBehind(name) && !named.has(name.toLowerCase())) names.set(name.toLowerCase(), name);
+    }
+  }
+  return [...names.values()];
+}
+
+/** Trailer fields of a request as they are sent on: those of `announced`, which announcedTrailers has chosen. */
+export function requestTrailers(raw: readonly string[], announced: readonly string[]): [string, string][] {
+  const names = new Set(announced.map((name) => name.toLowerCase()));
+  const fields: [string, string][] = [];
+  for (let i = 0; i + 1 < raw.length; i += 2) {
+    if (names.has(raw[i]!.toLowerCase())) fields.push([raw[i]!, raw[i + 1]!]);
+  }
+  return fields;
+}
+
 /** Who forwarded a request, from its Sluice-Hop; undefined for a direct one. What cannot be read still counts as forwarded: it must not loop. */
 export function readHop(value: string | string[] | undefined): Hop | undefined {
   if (value === undefined) return undefined;
@@ -191,6 +224,8 @@ export interface Hop {
 export function readRequestId(value: string | string[] | undefined): string | undefined {
   return typeof value === "string" && /^[0-9A-Za-z-]{8,64}$/.test(value) ? value : undefined;
 }
+
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 
 function join(list: string, item: string): string {
   return list === "" ? item : `${list}, ${item}`;

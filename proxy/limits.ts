@@ -46,7 +46,7 @@ export const DEFAULT_LIMITS = {
   tunnelIdleMs: 3_600_000,
   /** Clients without cookies that are remembered. */
   clients: 10_000,
-  /** Connections to the application, and as many to the primary's proxy; more requests wait for one to be free. */
+  /** Connections to the application, and as many to the primary's proxy; more requests wait for one to be free. Requests with trailers have as many of their own. */
   upstreamConnections: 256,
   /** How long a stop waits for running requests. */
   stopMs: 10_000,

@@ -11,6 +11,7 @@ import { answer, type AnswerCode } from "./answer.ts";
 import { BodyError, discardRest, type BodySource } from "./body.ts";
 import { madePrivate, responseFields, trailerFields } from "./headers.ts";
 import type { Limits } from "./limits.ts";
+import type { Sender } from "./trailing.ts";
 
 export type RawFields = (Buffer | string)[];
 
@@ -30,7 +31,7 @@ export interface RelayTask {
   readonly id: string;
   /** Origin form. */
   readonly target: string;
-  readonly dispatcher: Dispatcher;
+  readonly sender: Sender;
   readonly from: "application" | "peer";
   /** Fields of the request, as they go out. */
   readonly fields: string[];
@@ -84,8 +85,8 @@ class Relay implements Dispatcher.DispatchHandler {
   }
 
   send(): void {
-    const { target, request, dispatcher, fields, body } = this.#task;
-    dispatcher.dispatch({ path: target, method: request.method as Dispatcher.HttpMethod, headers: fields, body: body?.open() ?? null }, this);
+    const { target, request, sender, fields, body } = this.#task;
+    sender.dispatch({ path: target, method: request.method as Dispatcher.HttpMethod, headers: fields, body: body?.open() ?? null }, this);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {

@@ -1,7 +1,6 @@
 /** HTTP messages through the proxy, on raw sockets: framing, fields, and what must be refused. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { request as httpRequest } from "node:http";
 import { createServer as createTcpServer, type AddressInfo } from "node:net";
 import { test, type TestContext } from "node:test";
 import { rawClient, rawRequest, startNode, statuses, until } from "./support.ts";
@@ -264,16 +263,4 @@ test("a kept connection that the application closed at that moment costs an idem
   assert.equal(post.status, 502);
   assert.match(await post.text(), /not known/);
   assert.deepEqual(counts.filter((count) => count === 2).length, 2);
-});
-
-test("request trailers are dropped without harm", async (t) => {
-  const { proxy, app } = await startNode(t);
-  const request = httpRequest({ port: proxy.port, method: "POST", path: "/", headers: { Trailer: "X-T", "Transfer-Encoding": "chunked" } });
-  request.write("body");
-  request.addTrailers({ "X-T": "1" });
-  request.end();
-  const [response] = (await once(request, "response")) as [import("node:http").IncomingMessage];
-  response.resume();
-  assert.equal(response.statusCode, 200);
-  assert.deepEqual([app.seen[0]!.body, app.seen[0]!.trailers, app.seen[0]!.headers.trailer], ["body", {}, undefined]);
 });

@@ -1,7 +1,7 @@
 /** Fields that end here, fields that are added, fields that nobody can make vanish. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { formatHop, madePrivate, originalAddress, rawField, readHop, readRequestId, requestFields, responseFields, trailerFields, type OutgoingRequest } from "../../../proxy/headers.ts";
+import { announcedTrailers, formatHop, madePrivate, originalAddress, rawField, readHop, readRequestId, requestFields, requestTrailers, responseFields, trailerFields, type OutgoingRequest } from "../../../proxy/headers.ts";
 
 const out: OutgoingRequest = { to: "application", clientAddress: "9.9.9.9", httpVersion: "1.1", requestId: "id-12345678", hop: "b;7", cookieName: "__txid", trustedHops: 0 };
 const pairs = (fields: readonly string[]): [string, string][] => fields.flatMap((name, i) => (i % 2 === 0 ? [[name, fields[i + 1]!] as [string, string]] : []));
@@ -92,4 +92,14 @@ test("rawField() finds a field by its name in any case", () => {
   const raw = [Buffer.from("X-A"), Buffer.from("1"), Buffer.from("SLUICE-replay"), Buffer.from("primary")];
   assert.equal(rawField(raw, "sluice-replay"), "primary");
   assert.equal(rawField(raw, "sluice-node"), undefined);
+});
+
+test("of a request's trailers only announced ones go on, and none that has its place in the head, however it is spelled", () => {
+  const announced = announcedTrailers([
+    "Host", "a", "Trailer", "X-Sum, Content-Length ,x-sum,Digest", "trailer", "Host, X-Forwarded-For, X_Forwarded_For, Sluice-Hop, If-Match, Expect, Trailer, Proxy-X, Transfer_Encoding, Cookie, a b, ,é, X-Hop",
+    "Connection", "X-Hop",
+  ]);
+  assert.deepEqual(announced, ["x-sum", "Digest"]);
+  assert.deepEqual(requestTrailers(["X-Sum", "1", "X-Other", "2", "Host", "b", "x-sum", "3", "DIGEST", ""], announced), [["X-Sum", "1"], ["x-sum", "3"], ["DIGEST", ""]]);
+  assert.deepEqual(announcedTrailers(["Host", "a", "X-Trailer", "X-Sum"]), []);
 });
