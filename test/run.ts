@@ -47,6 +47,7 @@ const GROUPS: readonly Group[] = [
   },
   {
     lanes: PROCESSORS, inMemory: false, files: [
+      { pattern: "test/proxy/express-life.test.ts", limitMs: 480_000 },
       { pattern: "test/cluster/{native-primary,log,primary,native-store}.test.ts", limitMs: 480_000 },
       { pattern: "test/cluster/{follower,chain}.test.ts", limitMs: 480_000 },
       { pattern: "test/smuggling/**/*.test.ts", limitMs: 900_000 },
