@@ -40,6 +40,8 @@ export interface PageSource {
 }
 
 export class Replica {
+  /** Files of the mount that are just being closed: a node that stops waits for them, because they hold the mount. */
+  static readonly closing = new Set<Promise<void>>();
   readonly paths: DatabasePaths;
   pageSize: number;
   pageCount = 0;
@@ -372,6 +374,9 @@ export class Replica {
     fs.closeSync(this.#walFd);
     fs.closeSync(this.#databaseFd);
     // A close on the mount is a request to our own FUSE thread: never synchronously.
-    if (this.#lockFd !== undefined) fs.close(this.#lockFd, () => undefined);
+    const fd = this.#lockFd;
+    if (fd === undefined) return;
+    const closing = new Promise<void>((resolve) => fs.close(fd, () => resolve())).finally(() => Replica.closing.delete(closing));
+    Replica.closing.add(closing);
   }
 }

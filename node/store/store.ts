@@ -20,6 +20,7 @@ import { Database, type StoreContext } from "./database.ts";
 import { Follower, type FollowerHost } from "./follower.ts";
 import { databaseOfFolder, databasePaths, type MountAccess } from "./names.ts";
 import { Primary } from "./primary.ts";
+import { Replica } from "./replica.ts";
 import { beginFollower, beginPrimary, type SwitchParts } from "./switching.ts";
 import { Diverged } from "./diverged.ts";
 import { keepDiverged, type DivergedPages, type DivergenceFacts } from "./diverged-writer.ts";
@@ -628,5 +629,6 @@ export class Store implements MountHooks {
       entry.follower?.close();
       entry.database.close(options.clean);
     }
+    await Promise.all(Replica.closing);
   }
 }

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import Database from "better-sqlite3";
 import { TestCluster, sluice, until, type TestNode } from "../support/cluster.ts";
 
-const LEASE = (more = ""): string => `lease: {type: local, ttl: 1s, local: {path: $FOLDER/lease.db}${more}}`;
+const LEASE = (more = ""): string => `lease: {type: local, ttl: 3s, local: {path: $FOLDER/lease.db}${more}}`;
 
 async function primaryOf(nodes: readonly TestNode[], except?: TestNode): Promise<TestNode> {
   return until("a primary", async () => {
