@@ -28,7 +28,7 @@ export const ERRORS = {
   DRIVER_UNAVAILABLE: row("FAILED_PRECONDITION", 500, "ENOSYS", "Cannot mount with driver %s: %s", "Choose another `fuse.driver`, or provide what is missing."),
   FOREIGN_CLUSTER: row("FAILED_PRECONDITION", 409, "EPERM", "Cannot follow %s: it belongs to cluster %s, this node to cluster %s", "Point `lease.primary` at a node of this cluster, or give this node an empty data folder."),
   FOREIGN_VERSION: row("FAILED_PRECONDITION", 409, "EPROTO", "Cannot talk to %s: it speaks protocol version %s, this node %s", "Run the same release of Sluice on all nodes."),
-  HANDOFF_REFUSED: row("FAILED_PRECONDITION", 409, "EPERM", "Cannot hand the lease over: %s", "Choose a `lease.type` with elections (local, etcd, consul) to move the primary."),
+  HANDOFF_REFUSED: row("FAILED_PRECONDITION", 409, "EPERM", "Cannot hand the lease over: %s", "`sluice status` shows who is the primary and who follows; the lease moves only with `lease.type` local, etcd or consul, to a candidate that is connected."),
   INVALID_MESSAGE: row("INVALID_ARGUMENT", 400, "EPROTO", "Cannot use message %s: %s", "The connection is closed and made anew; if it repeats, the nodes run different releases."),
   LEASE_STORE_CORRUPT: row("DATA_LOSS", 503, "EIO", "Cannot use the lease store %s: %s; %s", "Nothing was removed. The node follows, or waits, until the lease can be read."),
   LEASE_STORE_UNAVAILABLE: row("UNAVAILABLE", 503, "EAGAIN", "Cannot reach the lease store %s: %s", "The node goes on trying. Check that the store runs and that this machine reaches it."),

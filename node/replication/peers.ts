@@ -10,7 +10,7 @@ import { epochAt } from "../store/epoch-history.ts";
 import type { StoredPosition } from "../core/stored-position.ts";
 import type { Store } from "../store/store.ts";
 import type { Member } from "../lease/lease.ts";
-import { AppError } from "../../proto/errors.ts";
+import { AppError, ERRORS } from "../../proto/errors.ts";
 import { CHANNEL_OPTIONS, ReplicationService, fromWire, toWire, type WirePosition } from "../../proto/grpc.ts";
 import { ZERO_POSITION, type Position } from "../../proto/position.ts";
 import type { FetchRequest__Output } from "../../proto/gen/sluice/v1/FetchRequest.ts";
@@ -126,6 +126,9 @@ interface PeerStub extends grpc.Client {
   fetch(request: { hello: Hello; after: WirePosition; refused: number }, options: grpc.CallOptions): grpc.ClientReadableStream<Transactions__Output>;
 }
 
+/** What the other node's sentence begins with: here it is said once. */
+const HANDOFF_SENTENCE = ERRORS.HANDOFF_REFUSED.sentence.replace("%s", "");
+
 /** The asking side. */
 export class Peers {
   readonly #hello: () => Hello;
@@ -175,7 +178,7 @@ export class Peers {
     call((error, value) => {
       if (error === null && value !== undefined) return resolve(value);
       const code = error?.metadata?.get("sluice-code")[0];
-      reject(code === "HANDOFF_REFUSED" ? new AppError("HANDOFF_REFUSED", [error!.details]) : new AppError("NODE_UNAVAILABLE", ["the other node", error?.details ?? "it gave no answer"], { cause: error }));
+      reject(code === "HANDOFF_REFUSED" ? new AppError("HANDOFF_REFUSED", [error!.details.replace(HANDOFF_SENTENCE, "")]) : new AppError("NODE_UNAVAILABLE", ["the other node", error?.details ?? "it gave no answer"], { cause: error }));
     });
     return promise;
   }

@@ -27,7 +27,7 @@ import { WalCapture, newestFrames, type WalBatch, type WalPoint } from "./wal-ca
 
 /**
  * Looks at a wal-index that a writer is just changing before giving the others a chance: it takes a writer less than a microsecond, unless it has lost its
- * processor, and then it gets it back sooner when nobody spins. 2,000 cost a tenth of a core beside ten writers on two cores.
+ * processor, and then it gets it back sooner when nobody spins.
  */
 const UNSETTLED_SPINS = 50;
 /** Pages in a WAL batch that are recorded without a pause. */
