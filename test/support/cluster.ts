@@ -16,9 +16,9 @@ import { freePorts } from "./ports.ts";
 const SLUICE = new URL("../../bin/sluice", import.meta.url).pathname;
 
 /** Resolves when `condition` gives something true; throws with `what` after a generous time. */
-export async function until<T>(what: string, condition: () => T | Promise<T>, limitMs = 60_000): Promise<NonNullable<T>> {
+export async function until<T>(what: string, condition: () => T | Promise<T>, limitMs = 60_000, pauseMs = 200): Promise<NonNullable<T>> {
   const end = Date.now() + limitMs;
-  for (let pause = 5; ; pause = Math.min(200, pause * 1.5)) {
+  for (let pause = 5; ; pause = Math.min(pauseMs, pause * 1.5)) {
     const value = await condition();
     if (value) return value as NonNullable<T>;
     if (Date.now() > end) throw new Error(`waited in vain for: ${what}`);
