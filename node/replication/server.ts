@@ -129,6 +129,8 @@ export class ReplicationServer {
     const { request } = call;
     checkHello(request.hello, this.#identity);
     if (!this.#identity.isPrimary()) throw new AppError("NOT_PRIMARY", [request.database, "another node"]);
+    const known = this.#store.databases.get(request.database);
+    if (known?.primary === undefined && known?.database.deleted === true && request.fromPage > 0) return sendDeleted(call, known.database);
     const primary = this.#store.primaryOf(request.database);
     const { database } = primary;
     const resume = request.resumeBase === null ? undefined : fromWire(request.resumeBase as WirePosition);
@@ -189,6 +191,14 @@ export class ReplicationServer {
     this.quorum.refuseAll("the node stops, or is the primary no more");
     for (const session of this.#sessions) session.close();
   }
+}
+
+/** A database that was deleted, for a follower that the log does not lead there: the state without a page. */
+async function sendDeleted(call: grpc.ServerWritableStream<unknown, SnapshotChunk>, database: Database): Promise<void> {
+  const position = toWire(database.name, database.position);
+  await write(call, { begin: { base: position, pageSize: database.pageSize, pageCount: 0, fromPage: 1, owner: null, bulk: Buffer.alloc(0) } });
+  await write(call, { end: { end: position } });
+  call.end();
 }
 
 /** Sends the pages from `fromPage` on beside the call; answers those that the follower still needs. */
