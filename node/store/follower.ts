@@ -21,6 +21,7 @@ import { locksOf } from "./locks.ts";
 import { giveOwnership, ownershipOf, type Ownership } from "./ownership.ts";
 import { PageSums as Sums } from "./page-sums.ts";
 import { pausing } from "./primary.ts";
+import { SumList } from "./sum-list.ts";
 import { Replica, type PageSource } from "./replica.ts";
 import { LogOutput } from "./tx-log.ts";
 import type { WalPoint } from "./wal-capture.ts";
@@ -172,10 +173,10 @@ export class Follower {
     const { database } = this;
     const position = database.position;
     let pages: PageSpool | undefined;
-    const sums: [number, bigint][] = [];
+    const sums = new SumList();
     const onPage = (pgno: number, page: Buffer, offset: number): void => {
       pages ??= new PageSpool(database.paths.log, page.length);
-      sums.push([pgno, pageChecksumAt(pgno, offset, page.length)]);
+      sums.push(pgno, pageChecksumAt(pgno, offset, page.length));
       pages.add(pgno, page);
     };
     const fd = Buffer.isBuffer(ltx) ? undefined : files.open("apply:received", ltx.path, "r");
@@ -262,7 +263,7 @@ export class Follower {
     if (header.minTxid === position.txid + 1 && position.txid > 0 && header.preApplyChecksum !== position.checksum) throw this.#mismatch(header, "the histories differ");
   }
 
-  #checksumAfter(header: LtxHeader, sums: readonly (readonly [number, bigint])[]): bigint {
+  #checksumAfter(header: LtxHeader, sums: Iterable<readonly [number, bigint]>): bigint {
     const known = this.database.sums;
     const resized = this.database.pageSize !== 0 && this.database.pageSize !== header.pageSize;
     let xor = resized ? 0n : known.checksum;
