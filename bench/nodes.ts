@@ -18,7 +18,7 @@ export const SLUICE = fileURLToPath(new URL("../bin/sluice", import.meta.url));
 
 const START_MS_MAX = 120_000;
 /** How often a condition is looked at whose time counts. */
-const LOOK_MS = 20;
+const LOOK_MS = 50;
 
 export type Driver = "passthrough" | "fuse-native";
 
