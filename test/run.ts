@@ -3,7 +3,8 @@
  *
  * Always holds: the files of a group run beside each other in its lanes, in the order given; groups run one after the other. Each file is a
  * process with a time limit. Before and after, whatever a run has left behind is taken away, in case of our own run only after it was reported.
- * The last line is the count of what really ran; the exit code is 1 when anything failed or nothing ran.
+ * The last line is the count of what really ran; the exit code is 1 when anything failed or nothing ran. The lines before it say in brief what
+ * failed, so the end of the output is enough to know.
  */
 import { spawnSync } from "node:child_process";
 import { globSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
@@ -13,9 +14,10 @@ import { run } from "node:test";
 import { fileURLToPath } from "node:url";
 import { cleanUp, MARK_VARIABLE, ownMark, rootOf } from "./support/leftovers.ts";
 import { PORTS_VARIABLE } from "./support/ports.ts";
-import { tally, type FileResult } from "./support/tally.ts";
+import { inBrief, tally, type FileResult } from "./support/tally.ts";
 
 const SLOWEST_SHOWN = 10;
+const FAILURES_IN_BRIEF = 15;
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 interface Files {
@@ -179,6 +181,7 @@ function report(results: ReadonlyMap<string, FileResult>, totalMs: number): numb
   const sum = (count: (result: FileResult) => number): number => all.reduce((total, [, result]) => total + count(result), 0);
   const skips = all.flatMap(([file, result]) => result.skips.map((skip) => `  ${file}: ${skip}`));
   if (skips.length > 0) say(`\nSkipped:\n${skips.join("\n")}`);
+  sayTimes(all, totalMs);
   const broken = all.filter(([, result]) => result.failures.length > 0);
   if (broken.length > 0) {
     say("\nFailed:");
@@ -187,8 +190,9 @@ function report(results: ReadonlyMap<string, FileResult>, totalMs: number): numb
       if (result.output.trim() !== "") say(`\nThe end of what ${file} has printed:\n${indent(result.output.trimEnd().split("\n").slice(-40).join("\n"))}`);
       say(`\nAgain: make test ONLY=${relative("test", file)}`);
     }
+    const brief = broken.flatMap(([file, result]) => result.failures.map((failure) => `✖ ${relative("test", file)}: ${inBrief(failure)}`));
+    say(`\nIn brief${brief.length > FAILURES_IN_BRIEF ? `, ${FAILURES_IN_BRIEF} of ${brief.length}` : ""}:\n${brief.slice(0, FAILURES_IN_BRIEF).join("\n")}`);
   }
-  sayTimes(all, totalMs);
   const failed = sum((result) => result.failures.length);
   const passed = sum((result) => result.passed);
   say(`\n${passed} passed, ${failed} failed, ${sum((result) => result.skipped)} skipped`);

@@ -15,13 +15,13 @@ import { freePorts } from "./ports.ts";
 
 const SLUICE = new URL("../../bin/sluice", import.meta.url).pathname;
 
-/** Resolves when `condition` gives something true; throws with `what` after a generous time. */
-export async function until<T>(what: string, condition: () => T | Promise<T>, limitMs = 60_000): Promise<NonNullable<T>> {
+/** Resolves when `condition` gives something true; throws with `what`, as it is then, after a generous time. */
+export async function until<T>(what: string | (() => string), condition: () => T | Promise<T>, limitMs = 60_000): Promise<NonNullable<T>> {
   const end = Date.now() + limitMs;
   for (let pause = 5; ; pause = Math.min(200, pause * 1.5)) {
     const value = await condition();
     if (value) return value as NonNullable<T>;
-    if (Date.now() > end) throw new Error(`waited in vain for: ${what}`);
+    if (Date.now() > end) throw new Error(`waited in vain for: ${typeof what === "string" ? what : what()}`);
     await sleep(pause);
   }
 }
@@ -82,7 +82,7 @@ export class TestNode {
   }
 
   async ready(): Promise<void> {
-    await until(`node ${this.name} is ready; it says:\n${this.output}`, async () => {
+    await until(() => `node ${this.name} is ready; it says:\n${this.output}`, async () => {
       if (this.process?.exitCode !== null) throw new Error(`node ${this.name} ended with ${this.process?.exitCode}:\n${this.output}`);
       return (await this.status())?.ready;
     });
