@@ -15,8 +15,11 @@ import { freePorts } from "./ports.ts";
 
 const SLUICE = new URL("../../bin/sluice", import.meta.url).pathname;
 
+/** A wait that is not in vain costs nothing, and a busy machine may need long. */
+const PATIENCE_MS = 120_000;
+
 /** Resolves when `condition` gives something true; throws with `what`, as it is then, after a generous time. */
-export async function until<T>(what: string | (() => string), condition: () => T | Promise<T>, limitMs = 60_000): Promise<NonNullable<T>> {
+export async function until<T>(what: string | (() => string), condition: () => T | Promise<T>, limitMs = PATIENCE_MS): Promise<NonNullable<T>> {
   const end = Date.now() + limitMs;
   for (let pause = 5; ; pause = Math.min(200, pause * 1.5)) {
     const value = await condition();
@@ -162,7 +165,7 @@ export class TestCluster {
   }
 
   /** Resolves when every follower holds what the primary holds of `name`, compared by position. */
-  async inStep(name: string, limitMs = 60_000): Promise<string> {
+  async inStep(name: string, limitMs = PATIENCE_MS): Promise<string> {
     const [primary, ...followers] = this.nodes;
     return until(`all nodes to hold the same of ${name}`, async () => {
       // Reading it captures; a follower has it only once the database has arrived.
