@@ -36,7 +36,7 @@ interface Group {
 
 const PROCESSORS = availableParallelism();
 
-/** In the order in which they run: what is quick and explains most comes first. A new folder of tests is one line. */
+/** In the order in which they run: what is quick and explains most comes first, and of the rest what takes longest. A new folder of tests is one line. */
 const GROUPS: readonly Group[] = [
   {
     lanes: PROCESSORS, inMemory: true, files: [
@@ -44,28 +44,30 @@ const GROUPS: readonly Group[] = [
       { pattern: "test/unit/ltx/reference.test.ts", limitMs: 300_000 },
       { pattern: "test/unit/**/*.test.ts", limitMs: 180_000 },
       { pattern: "test/fuzz/**/*.test.ts", limitMs: 300_000 },
+      // Mostly waits for leases to end, so it comes beside what needs a processor.
+      { pattern: "test/lease/**/*.test.ts", limitMs: 480_000 },
       { pattern: "test/recovery/**/*.test.ts", limitMs: 480_000 },
     ],
   },
   {
     lanes: PROCESSORS, inMemory: false, files: [
-      { pattern: "test/proxy/express-life.test.ts", limitMs: 480_000 },
-      { pattern: "test/cluster/{native-primary,log,primary,native-store}.test.ts", limitMs: 480_000 },
+      { pattern: "test/{proxy/express-life,cluster/native-primary}.test.ts", limitMs: 480_000 },
+      { pattern: "test/cluster/{log,primary,native-store}.test.ts", limitMs: 480_000 },
       { pattern: "test/cluster/{follower,chain}.test.ts", limitMs: 480_000 },
       { pattern: "test/smuggling/**/*.test.ts", limitMs: 900_000 },
       { pattern: "test/{proxy,proxy-fast}/**/*.test.ts", limitMs: 300_000 },
+      { pattern: "test/cli/**/*.test.ts", limitMs: 180_000 },
+      { pattern: "test/mount/**/*.test.ts", limitMs: 300_000 },
     ],
   },
   {
-    // One at a time: they kill nodes, and a program that still holds a file of a dead mount keeps any node from starting that finds one, too.
-    lanes: 1, inMemory: false, files: [
-      { pattern: "test/cli/**/*.test.ts", limitMs: 180_000 },
-      { pattern: "test/mount/**/*.test.ts", limitMs: 300_000 },
-      { pattern: "test/lease/**/*.test.ts", limitMs: 480_000 },
+    // They kill whole nodes.
+    lanes: PROCESSORS, inMemory: false, files: [
+      { pattern: "test/faults/**/*.test.ts", limitMs: 600_000 },
+      { pattern: "test/cluster/{bad-input,diverged,restart}.test.ts", limitMs: 480_000 },
       { pattern: "test/cluster/**/*.test.ts", limitMs: 480_000 },
       { pattern: "test/sync/**/*.test.ts", limitMs: 480_000 },
       { pattern: "test/roles/**/*.test.ts", limitMs: 480_000 },
-      { pattern: "test/faults/**/*.test.ts", limitMs: 600_000 },
     ],
   },
 ];
