@@ -79,7 +79,7 @@ function isRunning(pid: number): boolean {
 }
 
 async function until(what: string, condition: () => boolean, explain = (): string => ""): Promise<void> {
-  for (const deadline = performance.now() + 30_000; !condition(); await sleep(10)) {
+  for (const deadline = performance.now() + 120_000; !condition(); await sleep(10)) {
     assert.ok(performance.now() < deadline, `waited in vain until ${what}\n${explain()}`);
   }
 }

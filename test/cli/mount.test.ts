@@ -17,7 +17,7 @@ const MAIN = fileURLToPath(new URL("../../node/main.ts", import.meta.url));
 const SKIP = existsSync("/dev/fuse") && process.getuid!() === 0 ? false : "SKIPPED: mounting needs /dev/fuse and root";
 
 async function until<T>(what: string, condition: () => T | Promise<T>, explain = (): string => ""): Promise<NonNullable<T>> {
-  for (const deadline = performance.now() + 60_000; ; await sleep(20)) {
+  for (const deadline = performance.now() + 120_000; ; await sleep(20)) {
     const value = await condition();
     if (value) return value;
     assert.ok(performance.now() < deadline, `waited in vain until ${what}\n${explain()}`);

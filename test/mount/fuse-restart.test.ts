@@ -95,7 +95,7 @@ test("programs in the middle of their work see no error when the server is kille
       await mount.serve(true);
     }
     for (const one of work) one.end();
-    await until("all programs have ended", () => work.every((one) => one.status !== undefined), 60_000);
+    await until("all programs have ended", () => work.every((one) => one.status !== undefined), 240_000);
     for (const one of work) assert.deepEqual([one.status, one.errors], [0, ""]);
     assert.ok(work.every((one) => Number(one.text) > 0), "each did some work");
     await until("nothing is left aside", async () => {

@@ -22,7 +22,7 @@ import type { MetricsSnapshot } from "../../proxy/metrics.ts";
 import type { PathRule } from "../../proxy/rules.ts";
 import { freePorts } from "../support/ports.ts";
 
-export const PATIENCE_MS = 60_000;
+export const PATIENCE_MS = 120_000;
 
 /** Waits until `condition` gives a value. */
 export async function until<T>(what: string, condition: () => T | undefined | false | Promise<T | undefined | false>): Promise<T> {
