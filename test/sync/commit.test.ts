@@ -162,6 +162,7 @@ test("several writers, spilled transactions, checkpoints, VACUUM and changes of 
     spiller.close();
     await cluster.inStep("app.db");
     const reader = chain("read", b.path("app.db"));
+    await until("the reader to have begun", () => reader.lines.includes("r"));
     const writers = [1, 2, 3].map((n) => chain("write", a.path("app.db"), String(seed + n), "120"));
     for (const writer of writers) assert.equal(await writer.done, 0);
     await cluster.inStep("app.db");
