@@ -14,6 +14,7 @@ import { fileURLToPath } from "node:url";
 import { parseConfig } from "../../node/config.ts";
 import { takeDataLock } from "../../node/guardian/data-lock.ts";
 import { RestartPolicy } from "../../node/guardian/restart-policy.ts";
+import { isRunning } from "../support/running.ts";
 
 interface Entry { readonly pid: number; readonly event: string; readonly resume?: boolean; readonly node?: string }
 
@@ -66,15 +67,6 @@ ${options.exec === undefined ? "" : `exec: ${JSON.stringify(options.exec)}`}
 
   async says(text: string): Promise<void> {
     await until(`the log says "${text}"`, () => this.output.includes(text), () => this.output);
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    // A zombie has ended; its parent has only not looked yet.
-    return !/^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
-  } catch {
-    return false;
   }
 }
 

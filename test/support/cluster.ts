@@ -12,6 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { NodeStatus } from "../../node/admin/status.ts";
 import { unmount } from "../../node/fuse/mount.ts";
 import { freePorts } from "./ports.ts";
+import { isRunning } from "./running.ts";
 
 const SLUICE = new URL("../../bin/sluice", import.meta.url).pathname;
 
@@ -127,7 +128,7 @@ export class TestNode {
       }
     }
     await this.#exited;
-    await until(`processes of ${this.name} to be gone`, () => [engine, proxy].every((pid) => pid === undefined || !fs.existsSync(`/proc/${pid}`) || fs.readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ")));
+    await until(`processes of ${this.name} to be gone`, () => [engine, proxy].every((pid) => pid === undefined || !isRunning(pid)));
   }
 
   path(name: string): string {
