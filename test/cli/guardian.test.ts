@@ -14,6 +14,7 @@ import { fileURLToPath } from "node:url";
 import { parseConfig } from "../../node/config.ts";
 import { takeDataLock } from "../../node/guardian/data-lock.ts";
 import { RestartPolicy } from "../../node/guardian/restart-policy.ts";
+import { isRunning } from "../support/running.ts";
 
 interface Entry { readonly pid: number; readonly event: string; readonly resume?: boolean; readonly node?: string }
 
@@ -69,17 +70,8 @@ ${options.exec === undefined ? "" : `exec: ${JSON.stringify(options.exec)}`}
   }
 }
 
-function isRunning(pid: number): boolean {
-  try {
-    // A zombie has ended; its parent has only not looked yet.
-    return !/^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
-  } catch {
-    return false;
-  }
-}
-
 async function until(what: string, condition: () => boolean, explain = (): string => ""): Promise<void> {
-  for (const deadline = performance.now() + 30_000; !condition(); await sleep(10)) {
+  for (const deadline = performance.now() + 120_000; !condition(); await sleep(10)) {
     assert.ok(performance.now() < deadline, `waited in vain until ${what}\n${explain()}`);
   }
 }
