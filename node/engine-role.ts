@@ -158,6 +158,8 @@ export class EngineRole implements RoleHost {
     // What was proposed under durability sync and is stored here may have been acknowledged, unless somebody knows that it was refused.
     const refused = this.#refusals();
     if (store.role === "follower") for (const name of store.databases.keys()) await store.settle(name, refused.get(name) ?? 0);
+    // Only now: a start that finds it takes the databases up in this epoch, as they are.
+    this.remember(held);
     this.#parts.mount()?.setRole("primary");
     await store.becomePrimary(held.epoch, { live: this.#began || this.#resumed });
     this.#began = true;
