@@ -30,6 +30,7 @@ export const ANSWERS = {
   CONNECTIONS: { status: 429, sentence: "Too many connections from this address are open.", retryAfter: 5 },
   NO_TUNNELS: { status: 501, sentence: "This node does not open tunnels (CONNECT)." },
   HELD_FULL: { status: 503, sentence: "Too many requests are waiting for a primary already; the request was not executed.", retryAfter: 5 },
+  HELD_ENDED: { status: 503, sentence: "The client ended its side of the connection while the request was held; the request was not executed.", retryAfter: 2 },
   REPLAY_LARGE: { status: 502, sentence: "The application wants the request answered by the primary, but its body is longer than what is kept; send it with POST or PUT." },
   TARGET_DOWN: { status: 502, sentence: "The application on this node does not accept connections." },
   TARGET_BROKE: { status: 502, sentence: "The application broke off before it answered; whether it acted on the request is not known." },

@@ -46,6 +46,8 @@ export interface Exchange {
   heldMs: number;
   ackMs: number;
   heldFull: boolean;
+  /** Held at this moment: nobody has begun to execute it. */
+  heldNow: boolean;
   resends: number;
   /** Failed attempts in a row, for the pause before the next. */
   failures: number;
@@ -66,7 +68,7 @@ const NO_REQUEST: CheckedRequest = { target: "", host: undefined, body: { kind: 
 export function newExchange(id: string, request: IncomingMessage, response: ServerResponse | undefined, expects: Expectation, hop: Hop | undefined): Exchange {
   return {
     id, request, response, early: undefined, expectsContinue: expects === "continue", startedMs: performance.now(), hop, checked: NO_REQUEST, rule: NO_RULE, consistency: "session", replayed: false,
-    clientKey: undefined, want: undefined, asked: false, ack: undefined, reachedAt: undefined, waitedMs: 0, holdUntilMs: 0, heldMs: 0, ackMs: 0, heldFull: false, resends: 0, failures: 0, body: undefined,
+    clientKey: undefined, want: undefined, asked: false, ack: undefined, reachedAt: undefined, waitedMs: 0, holdUntilMs: 0, heldMs: 0, ackMs: 0, heldFull: false, heldNow: false, resends: 0, failures: 0, body: undefined,
     decision: "invalid", reason: undefined, node: undefined, sentMs: 0, headMs: 0, upstreamError: undefined,
   };
 }

@@ -3,8 +3,7 @@
  *
  * Always holds: a position that a client is told exists, and covers what the application had committed before it sent its head; what it commits
  * while its response streams on is not covered. The number of followers that have a write is what the engine counted, never what was asked for.
- * A response with a cookie is private. An engine that is away is waited for up
- * to `maxLag`; then the response goes out without a position, and the client merely loses the promise.
+ * A response with a cookie is private. An engine that is away is waited for up to `maxLag`; then the response goes out without a position, and the client merely loses the promise.
  */
 import type { Logger } from "pino";
 import { setCookie, type CookieSettings, readSetCookie } from "./cookie.ts";
@@ -55,8 +54,17 @@ export class Stamps {
     const positions = await this.#flush(exchange, "no position for a write");
     const wanted = exchange.ack ?? this.#parts.ack;
     const acked = wanted === 0 ? undefined : positions === undefined ? 0 : await this.#replicated(exchange, positions, wanted);
-    const added = positions === undefined ? this.read(exchange, undefined) : this.#told(exchange, positions);
+    const added = positions === undefined ? this.read(exchange, undefined) : this.#told(exchange, this.#newest(positions));
     return acked === undefined ? added : { ...added, fields: [...added.fields, SLUICE_ACKED, String(acked)] };
+  }
+
+  /**
+   * What this node knows by now, if that covers `positions`. A client's later write may have been answered while this one waited for followers;
+   * its cookie must not be replaced by one that says less.
+   */
+  #newest(positions: Marks): Marks {
+    const now = this.#parts.view.state()?.positions;
+    return now !== undefined && reachedAll(now, positions) ? now : positions;
   }
 
   /** Waits, within bounds, until `wanted` followers have what was written. Returns how many really have. */
@@ -80,6 +88,7 @@ export class Stamps {
     const positions = await this.#flush(exchange, "no position for a read");
     if (positions === undefined || reachedAll(positions, exchange.want ?? NO_MARKS)) return this.read(exchange, positions);
     this.#parts.metrics.cookiesMended++;
+    this.#parts.clients.forget(exchange.clientKey);
     return this.#told(exchange, positions);
   }
 
