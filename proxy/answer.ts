@@ -35,6 +35,7 @@ export const ANSWERS = {
   TARGET_DOWN: { status: 502, sentence: "The application on this node does not accept connections." },
   TARGET_BROKE: { status: 502, sentence: "The application broke off before it answered; whether it acted on the request is not known." },
   PRIMARY_BROKE: { status: 502, sentence: "The primary broke off before it answered; whether it acted on the request is not known." },
+  LEASE_LOST: { status: 502, sentence: "This node lost the lease while the request ran; whether what it wrote is kept is not known." },
   PRIMARY_DOWN: { status: 503, sentence: "The primary does not accept connections; the request was not sent.", retryAfter: 2 },
   NO_PRIMARY: { status: 503, sentence: "No primary is known at the moment; the request was not executed.", retryAfter: 2 },
   NO_ROLE: { status: 503, sentence: "This node does not know its role at the moment; the request was not executed.", retryAfter: 2 },

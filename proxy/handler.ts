@@ -244,7 +244,8 @@ export class Handler {
     const mayReplay = facts.role !== "primary" && !needsPrimary(facts);
     exchange.decision = "local";
     exchange.node = this.#parts.config.node.name;
-    if (mayHaveWritten) exchange.writeOver ??= this.#parts.view.writeBegins();
+    const { view } = this.#parts;
+    if (mayHaveWritten) exchange.write ??= { epoch: state?.epoch ?? 0, drains: view.drains, over: view.writeBegins() };
     this.#relay(exchange, "application", this.#parts.config.target, this.#parts.upstreams.application, "", (raw) => {
       if (mayReplay && rawField(raw, REPLAY_FIELD)?.toLowerCase() === "primary") return "replay";
       return "pass";
@@ -274,8 +275,9 @@ export class Handler {
     const { request, response, id, checked, expectsContinue, body } = exchange;
     const { config, metrics, log } = this.#parts;
     exchange.sentMs = performance.now();
-    const onHead = (_status: number, raw: RawFields): "pass" | "drop" => {
+    const onHead = (status: number, raw: RawFields): "pass" | "drop" => {
       exchange.headMs = performance.now();
+      exchange.upstreamStatus = status;
       if (to === "application") this.#absence.over();
       const verdict = judge(raw);
       return verdict === "pass" || !this.#handedBack(exchange, verdict) ? "pass" : "drop";
@@ -393,7 +395,7 @@ export class Handler {
     const { decision, headMs, startedMs } = exchange;
     const { metrics, log, config } = this.#parts;
     exchange.body?.close();
-    exchange.writeOver?.();
+    exchange.write?.over();
     metrics.active--;
     const isRelayed = decision === "local" || decision === "forward";
     metrics.request(decision, status, isRelayed && headMs > 0 ? headMs - startedMs : undefined, isRelayed ? exchange.node : undefined);
