@@ -56,9 +56,9 @@ interface WireState { self: WireNode | null; role: string; epoch: number; primar
 interface WireWait { reached: boolean; positions: WirePosition[] }
 type Callback<T> = (error: grpc.ServiceError | null, value?: T) => void;
 interface ClusterClient extends grpc.Client {
-  watch(request: object, metadata: grpc.Metadata): grpc.ClientReadableStream<WireState>;
+  watch(request: { process: number }, metadata: grpc.Metadata): grpc.ClientReadableStream<WireState>;
   getPositions(request: { flush: boolean; primary: boolean }, options: grpc.CallOptions, done: Callback<{ positions: WirePosition[] }>): void;
-  drained(request: { drain: number }, options: grpc.CallOptions, done: Callback<object>): void;
+  drained(request: { drain: number; process: number }, options: grpc.CallOptions, done: Callback<object>): void;
   wait(request: { positions: WirePosition[]; timeoutMs: number }, options: grpc.CallOptions, done: Callback<WireWait>): void;
   waitReplicated(request: { positions: WirePosition[]; replicas: number; timeoutMs: number }, options: grpc.CallOptions, done: Callback<{ replicas: number }>): void;
 }
@@ -160,7 +160,7 @@ class Connection implements EngineView {
   }
 
   #watch(): void {
-    const stream = (this.#stream = this.#client.watch({}, new grpc.Metadata({ waitForReady: true })));
+    const stream = (this.#stream = this.#client.watch({ process: process.pid }, new grpc.Metadata({ waitForReady: true })));
     let ended = false;
     const again = (): void => {
       if (ended || this.#closed) return;
@@ -203,7 +203,7 @@ class Connection implements EngineView {
   #tellDrained(): void {
     if (this.#drain === 0 || this.#writes > 0) return;
     // No answer is needed: an engine that does not hear it goes on after a while.
-    this.#client.drained({ drain: this.#drain }, { deadline: Date.now() + this.#options.timeoutMs }, () => undefined);
+    this.#client.drained({ drain: this.#drain, process: process.pid }, { deadline: Date.now() + this.#options.timeoutMs }, () => undefined);
     this.#drain = 0;
   }
 

@@ -43,8 +43,6 @@ const OUT_BYTES = 80 << 10;
 const IDLE_MS = 4_000;
 /** Taken off what it says, so that the connection is not used at the moment at which it closes. */
 const IDLE_MARGIN_MS = 1_000;
-/** A connection that was quiet for so long after a stop began has nobody waiting on it. */
-const STOP_QUIET_MS = 250;
 const FAR_MS = 1 << 30;
 
 /** Puts the fast path in front of `server`, which must not listen yet. Undefined where the configuration leaves no use for one. */
@@ -62,6 +60,8 @@ export class FastPath implements Flow {
   /** Responses are put together here, and are out before the next one is, unless their client is slow. */
   #out = Buffer.allocUnsafeSlow(OUT_BYTES);
   #stopping = false;
+  /** How long a connection is left open without a request once a stop has begun. */
+  #quietMs = 0;
   /** Connections handed over so far. */
   handedOver = 0;
 
@@ -84,10 +84,11 @@ export class FastPath implements Flow {
     return this.#pool.counts;
   }
 
-  /** From now on each connection ends with its running response, and the quiet ones end soon. */
-  stop(): void {
+  /** From now on each connection ends with its running or next response, and those end that are quiet for so long. */
+  stop(quietMs: number): void {
     this.#stopping = true;
-    for (const entry of this.#wheel.entries()) if (entry instanceof FastClient && entry.phase === "idle") this.#wheel.set(entry, STOP_QUIET_MS);
+    this.#quietMs = quietMs;
+    for (const entry of this.#wheel.entries()) if (entry instanceof FastClient && entry.phase === "idle") this.#wheel.set(entry, quietMs);
   }
 
   /** Cuts all connections that are not handed over. */
@@ -108,7 +109,7 @@ export class FastPath implements Flow {
     const handle = inner._handle;
     const peer = peerOf(shell);
     if (!this.#parts.door.enter(shell, peer)) return;
-    if (handle === null || this.#stopping) {
+    if (handle === null) {
       shell.once("close", () => this.#parts.door.leave(peer));
       this.#general(shell);
       return;
@@ -122,7 +123,7 @@ export class FastPath implements Flow {
     taken.server = inner.server;
     inner._server = inner.server = null;
     client.peer = peer;
-    this.#wheel.set(client, this.#parts.config.limits.headMs);
+    this.#wheel.set(client, this.#stopping ? this.#quietMs : this.#parts.config.limits.headMs);
   }
 
   clientRead(client: FastClient, bytes: Buffer, count: number): boolean {
@@ -446,7 +447,7 @@ export class FastPath implements Flow {
       }
     }
     client.phase = "idle";
-    this.#wheel.set(client, this.#stopping ? STOP_QUIET_MS : limits.keepAliveMs);
+    this.#wheel.set(client, this.#stopping ? this.#quietMs : limits.keepAliveMs);
     if (rest === undefined) return;
     client.rest = undefined;
     const isWanted = this.#take(client, rest.toString("latin1"));

@@ -269,7 +269,7 @@ const DISTURBANCES: readonly Disturbance[] = [
     run: async (_stage, node) => {
       const { proxy } = node.pids();
       process.kill(proxy!, "SIGTERM");
-      await until("another proxy", () => !isRunning(proxy!) && node.pids().proxy !== undefined);
+      await until("another proxy", () => node.pids().proxies.some((pid) => pid !== proxy));
       await until("it to listen", async () => (await fetch(`http://127.0.0.1:${node.ports.proxy}/me`).catch(() => undefined))?.status === 200);
     },
   },
