@@ -48,6 +48,8 @@ export interface EngineView {
   changed(timeoutMs: number): Promise<void>;
   /** A request that may write has gone to the application of this node; call what is returned when it is over. A handoff waits for that. */
   writeBegins(): () => void;
+  /** How many handoffs have had this node drain its writes so far. */
+  readonly drains: number;
   close(): void;
 }
 
@@ -97,6 +99,8 @@ class Connection implements EngineView {
   #writes = 0;
   /** The drain that the engine waits for; 0: none. */
   #drain = 0;
+  #lastDrain = 0;
+  drains = 0;
   readonly #flushes = new Coalesced(() => this.#ask({ flush: true, primary: false }));
   readonly #strong = new Coalesced(() => this.#ask({ flush: false, primary: true }));
 
@@ -171,6 +175,8 @@ class Connection implements EngineView {
     };
     stream.on("data", (wire: WireState) => {
       this.#retryMs = RETRY_MS_MIN;
+      if (wire.drain !== 0 && wire.drain !== this.#lastDrain) this.drains++;
+      this.#lastDrain = wire.drain;
       this.#setState(viewOf(this.#state?.positions ?? NO_MARKS, wire));
       this.#believeFor(wire.validMs);
       this.#drain = wire.drain;

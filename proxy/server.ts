@@ -11,7 +11,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import { answerSocket, linger, type AnswerCode } from "./answer.ts";
 import { hostAndPort } from "./config.ts";
 import { Door, peerOf } from "./door.ts";
-import type { Expectation } from "./exchange.ts";
+import type { Exchange, Expectation } from "./exchange.ts";
 import { attachFastPath, type FastPath } from "./fast.ts";
 import { Handler, type HandlerParts } from "./handler.ts";
 import type { Limits } from "./limits.ts";
@@ -50,7 +50,10 @@ interface Entry {
  */
 interface Line {
   running: Entry | undefined;
+  exchange: Exchange | undefined;
   readonly queue: Entry[];
+  /** The client has ended its side. */
+  ended: boolean;
   /** The connection ends with an answer that has been given. */
   over: boolean;
 }
@@ -63,7 +66,14 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
   const take = (expects: Expectation) => (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request;
     let line = lines.get(socket);
-    if (line === undefined) lines.set(socket, (line = { running: undefined, queue: [], over: false }));
+    if (line === undefined) {
+      const begun: Line = { running: undefined, exchange: undefined, queue: [], over: false, ended: false };
+      lines.set(socket, (line = begun));
+      socket.once("end", () => {
+        begun.ended = true;
+        if (begun.running !== undefined && begun.exchange !== undefined) handler.clientEnded(begun.exchange);
+      });
+    }
     // Behind an answer that ends the connection nothing counts any more, even though the parser still sees it.
     if (line.over) return;
     // Behind an upgrade that is not taken Node's parser loses bytes: the body of a request that came there would be read as a request.
@@ -76,6 +86,7 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
   const next = (line: Line): void => {
     const entry = line.queue.shift();
     line.running = entry;
+    line.exchange = undefined;
     if (entry === undefined) return;
     entry.response.once("close", () => {
       if (!entry.response.shouldKeepAlive || !entry.response.writableFinished) {
@@ -85,7 +96,8 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
       if (line.queue.length <= 1) entry.request.socket.resume();
       next(line);
     });
-    handler.handle(entry.request, entry.response, entry.expects);
+    line.exchange = handler.handle(entry.request, entry.response, entry.expects);
+    if (line.ended) handler.clientEnded(line.exchange);
   };
 
   const server = createServer({
@@ -98,6 +110,8 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     shouldUpgradeCallback: ({ headers, method, httpVersion }) => headers.upgrade?.toLowerCase() === "websocket" && method === "GET" && httpVersion === "1.1"
       && headers["content-length"] === undefined && headers["transfer-encoding"] === undefined,
   });
+  // A client that has said all it has to say still gets its response (RFC 9112, section 9.6); handler.ts bounds it.
+  (server as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
   // Node would silently drop the fields beyond its count; they are counted, and refused, in check.ts.
   server.maxHeadersCount = 0;
   server.maxConnections = limits.connections;

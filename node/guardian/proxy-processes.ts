@@ -94,7 +94,8 @@ export class ProxyProcesses {
     // Before the processes close their copies: theirs is then the last, and they take what waits in the queue.
     closeSync(this.#parts.socketFd);
     for (const one of this.#all()) this.#tellToStop(one, false);
-    await Promise.race([this.#drained.promise, this.#gone(), sleep(ms, undefined, { ref: false }), new Promise((resolve) => hurry.addEventListener("abort", resolve))]);
+    this.#checkDrained();
+    if (!hurry.aborted) await Promise.race([this.#drained.promise, sleep(ms, undefined, { ref: false }), new Promise((resolve) => hurry.addEventListener("abort", resolve))]);
   }
 
   /** Ends all processes, by SIGKILL after `stopMs` or when `hurry` is aborted; resolves when they are gone. */
@@ -160,7 +161,7 @@ export class ProxyProcesses {
         return;
       case "drained":
         one.drained = true;
-        if (this.#state === "ending" && this.#all().every(({ drained }) => drained)) this.#drained.resolve();
+        this.#checkDrained();
         return;
       case "metrics":
         if (one === this.#newest) this.#parts.onMetrics(message.metrics);
@@ -178,10 +179,15 @@ export class ProxyProcesses {
     if (followed) setTimeout(() => one.child.kill("SIGKILL"), this.#parts.stopMs).unref();
   }
 
+  #checkDrained(): void {
+    if (this.#state === "ending" && this.#all().every(({ drained }) => drained)) this.#drained.resolve();
+  }
+
   #left(one: Generation, how: string): void {
-    if (this.#earlier.delete(one) || one !== this.#newest) return;
-    this.#newest = undefined;
-    if (this.#state === "ending") return;
+    const isNewest = !this.#earlier.delete(one) && one === this.#newest;
+    if (isNewest) this.#newest = undefined;
+    if (this.#state === "ending") this.#checkDrained();
+    if (!isNewest || this.#state === "ending") return;
     const before = [...this.#earlier].findLast(({ leaving, told }) => !leaving && !told);
     if (before !== undefined) {
       this.#earlier.delete(before);

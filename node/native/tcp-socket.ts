@@ -6,6 +6,7 @@
  */
 import { closeSync } from "node:fs";
 import { isIPv6 } from "node:net";
+import { networkInterfaces } from "node:os";
 import { libc, systemError } from "./libc.ts";
 
 const cSocket = libc.func("int socket(int, int, int)") as (family: number, type: number, protocol: number) => number;
@@ -48,6 +49,10 @@ function socketAddress(family: number, address: string, port: number): Buffer {
   const result = Buffer.alloc(family === AF_INET6 ? 28 : 16);
   result.writeUInt16LE(family, 0);
   result.writeUInt16BE(port, 2);
-  if (cInetPton(family, address, result.subarray(family === AF_INET6 ? 8 : 4)) !== 1) throw Object.assign(new Error(`EINVAL: not an address, inet_pton '${address}'`), { code: "EINVAL" });
+  // A link-local address says its interface: fe80::1%eth0.
+  const [text, zone] = address.split("%") as [string, string | undefined];
+  if (cInetPton(family, text, result.subarray(family === AF_INET6 ? 8 : 4)) !== 1) throw Object.assign(new Error(`EINVAL: not an address, inet_pton '${address}'`), { code: "EINVAL" });
+  const scope = zone === undefined ? undefined : networkInterfaces()[zone]?.find((entry) => entry.family === "IPv6");
+  if (scope?.family === "IPv6") result.writeUInt32LE(scope.scopeid ?? 0, 24);
   return result;
 }

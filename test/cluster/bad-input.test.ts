@@ -43,7 +43,7 @@ describe("bad input", { timeout: 400_000 }, () => {
     for (const node of cluster.nodes.slice(2)) await removeNode(cluster, node);
     for (const node of [a, b]) {
       if (node.process!.exitCode === null && node.process!.signalCode === null) continue;
-      fs.rmSync(join(node.data, "log"), { recursive: true });
+      fs.rmSync(join(node.data, "log"), { recursive: true, force: true });
       node.start();
       await node.ready();
     }

@@ -52,6 +52,8 @@ export interface StandInState {
   epoch: number;
   primary?: { name: string; proxy: string };
   positions: Record<string, Mark>;
+  /** The drain that is asked for; none without. */
+  drain?: number;
 }
 
 const wirePositions = (positions: Record<string, Mark>): object[] => Object.entries(positions).map(([database, mark]) => ({ database, ...mark, checksum: Buffer.alloc(8) }));
@@ -163,8 +165,8 @@ export class StandInEngine {
   }
 
   #wire(): object {
-    const { name, proxy = "", role, epoch, primary, positions } = this.state;
-    return { self: { name, proxy }, role, epoch, primary: primary ?? null, ready: true, connected: true, positions: wirePositions(positions) };
+    const { name, proxy = "", role, epoch, primary, positions, drain = 0 } = this.state;
+    return { self: { name, proxy }, role, epoch, primary: primary ?? null, ready: true, connected: true, positions: wirePositions(positions), drain };
   }
 }
 

@@ -79,7 +79,8 @@ export class TestNode {
 
   async status(): Promise<NodeStatus | undefined> {
     try {
-      return (await (await fetch(`http://127.0.0.1:${this.ports.admin}/status`)).json()) as NodeStatus;
+      // On a connection of its own: a kept one may have been closed by the node while the test was busy with something else.
+      return (await (await fetch(`http://127.0.0.1:${this.ports.admin}/status`, { headers: { connection: "close" } })).json()) as NodeStatus;
     } catch {
       return undefined; // Not up.
     }
