@@ -469,7 +469,7 @@ export class Follower {
       if (database.distrust === undefined) return true;
       if (this.#replica === undefined) return false;
       let sums = await this.scan();
-      const missing = database.pendingInstall === undefined && sums.checksum !== database.position.checksum ? this.#entriesAfter(sums.checksum) : undefined;
+      const missing = database.pendingInstall === undefined && sums.checksum !== database.position.checksum ? await this.#entriesAfter(sums.checksum) : undefined;
       if (missing !== undefined && this.#replica.pageSize === database.pageSize) {
         for (const { min } of missing) await this.#applyStored(min);
         sums = await this.scan();
@@ -483,15 +483,20 @@ export class Follower {
   }
 
   /** What of the log leads from a state to the position; undefined when that state is not one that the newest entries know. */
-  #entriesAfter(checksum: bigint): readonly LogEntry[] | undefined {
+  async #entriesAfter(checksum: bigint): Promise<readonly LogEntry[] | undefined> {
     const { log, position } = this.database;
     if (log.newest?.max !== position.txid) return undefined;
-    for (let index = log.entries.length - 1; index >= Math.max(0, log.entries.length - ENTRIES_LOOKED_AT); index--) {
-      const { min } = log.entries[index]!;
-      if (log.header(log.entries[index]!).preApplyChecksum === checksum) return log.entries.slice(index);
-      if (log.entries[index - 1]?.max !== min - 1) return undefined;
+    try {
+      for (let index = log.entries.length - 1; index >= Math.max(0, log.entries.length - ENTRIES_LOOKED_AT); index--) {
+        const entry = log.entries[index]!;
+        if (log.decode(entry).header.preApplyChecksum === checksum) return log.entries.slice(index);
+        if (log.entries[index - 1]?.max !== entry.min - 1) return undefined;
+        await nextTick();
+      }
+      return undefined;
+    } catch {
+      return undefined; // One of them is damaged: it goes aside when it is asked for.
     }
-    return undefined;
   }
 
   /** Somebody has written into the `-wal`: it is to be begun anew as soon as no reader is in the way. */
