@@ -250,10 +250,23 @@ export class Handler {
       if (mayReplay && rawField(raw, REPLAY_FIELD)?.toLowerCase() === "primary") return "replay";
       return "pass";
     }, () => {
-      if (mayHaveWritten) return this.#stamps.written(exchange);
+      if (mayHaveWritten) return this.#stamps.written(exchange).then((added) => (added.isDropped === true ? this.#unkept(exchange, added) : added));
       if (isToMend) return this.#stamps.mended(exchange);
       return this.#stamps.read(exchange, positions);
     });
+  }
+
+  /** The lease was lost, and perhaps with it what was written: what may be executed twice goes to the new primary, else nobody knows. */
+  #unkept(exchange: Exchange, added: AddedFields): AddedFields {
+    const isAtHand = exchange.body?.atHand ?? true;
+    if (isAtHand && mayRepeat(exchange, { kind: "broke", code: "LEASE_LOST", wasNew: false })) {
+      exchange.resends++;
+      exchange.write?.over();
+      delete exchange.write;
+      this.#parts.metrics.resent("idempotent");
+      setImmediate(() => this.#step(exchange));
+    } else setImmediate(() => this.#answer(exchange, "LEASE_LOST", {}));
+    return added;
   }
 
   #forward(exchange: Exchange, facts: Facts, state: NodeView | undefined): void {

@@ -49,15 +49,15 @@ export class Stamps {
     return { fields: this.#fields(exchange, positions), isPrivate: false };
   }
 
-  /** For a response of this node's application that may have written. */
+  /** For a response of this node's application that may have written; dropped where nobody can tell whether what it wrote is kept. */
   async written(exchange: Exchange): Promise<AddedFields> {
     const deadline = performance.now() + this.#parts.maxLagMs;
     const positions = await this.#flush(exchange, "no position for a write");
     const wanted = exchange.ack ?? this.#parts.ack;
     const acked = wanted === 0 ? undefined : positions === undefined ? 0 : await this.#replicated(exchange, positions, wanted);
     const isEnough = acked !== undefined && acked > 0 && acked >= wanted;
-    // What the application itself calls a failure claims nothing.
-    if (positions !== undefined && !isEnough && exchange.upstreamStatus < 400 && await this.#isInDoubt(exchange, deadline)) return { fields: [], isPrivate: false, instead: "LEASE_LOST" };
+    // What the application itself calls a failure claims nothing, and an upgrade neither.
+    if (positions !== undefined && !isEnough && exchange.response !== undefined && exchange.upstreamStatus < 400 && await this.#isInDoubt(exchange, deadline)) return { fields: [], isPrivate: false, isDropped: true };
     const added = positions === undefined ? this.read(exchange, undefined) : this.#told(exchange, this.#newest(positions));
     return acked === undefined ? added : { ...added, fields: [...added.fields, SLUICE_ACKED, String(acked)] };
   }

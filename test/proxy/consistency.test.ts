@@ -153,6 +153,19 @@ test("a write is no success when its node lost the lease meanwhile and somebody 
   }
 });
 
+test("an idempotent write whose node lost the lease is sent to the new primary, body and all", async (t) => {
+  const b = await startNode(t, { name: "b", role: "primary", epoch: 2 });
+  const a = await startNode(t, { name: "a" });
+  a.engine.onFlush = () => {
+    a.engine.set({ role: "follower", epoch: 2, primary: { name: "b", proxy: b.proxy.url } });
+    return sleep(100);
+  };
+  b.app.handler = (_request, response) => void response.writeHead(201).end("by b");
+  const response = await fetch(a.proxy.url, { method: "PUT", body: "the whole" });
+  assert.deepEqual([response.status, await response.text(), response.headers.get("sluice-node")], [201, "by b", "b"]);
+  assert.deepEqual([a.app.seen, b.app.seen].map((seen) => seen.map(({ method, body }) => [method, body])), [[["PUT", "the whole"]], [["PUT", "the whole"]]]);
+});
+
 test("many writes at once share flushes, and each gets a position that covers it", async (t) => {
   const { proxy, engine, app } = await startNode(t);
   let written = 5;
