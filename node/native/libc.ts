@@ -19,6 +19,7 @@ const cUmount2 = libc.func("int umount2(const char*, int)") as (target: string, 
 const cIoctl = libc.func("int ioctl(int, unsigned long, void*)") as (fd: number, request: number, argument: Buffer) => number;
 const cFcntl = libc.func("int fcntl(int, int, void*)") as (fd: number, command: number, argument: Buffer) => number;
 const cFallocate = libc.func("int fallocate(int, int, int64_t, int64_t)") as (fd: number, mode: number, offset: number, length: number) => number;
+const cSyncFileRange = libc.func("int sync_file_range(int, int64_t, int64_t, unsigned int)") as (fd: number, offset: number, length: number, flags: number) => number;
 const cCachestat = libc.func("syscall", "int64_t", ["int64_t", "int", "void*", "void*", "uint32_t"]) as (number: number, fd: number, range: Buffer, result: Buffer, flags: number) => number;
 const cMmap = libc.func("void* mmap(void*, size_t, int, int, int, int64_t)") as (at: null, length: number, protection: number, flags: number, fd: number, offset: number) => unknown;
 const cMunmap = libc.func("int munmap(void*, size_t)") as (address: unknown, length: number) => number;
@@ -85,6 +86,13 @@ export function reserve(fd: number, size: number): boolean {
   const errno = koffi.errno();
   if (errno === constants.errno.ENOSPC || errno === constants.errno.EDQUOT) throw systemError("fallocate", `fd ${fd}`);
   return false;
+}
+
+const SYNC_FILE_RANGE_WRITE = 2;
+
+/** Starts to write out what of a file is not on the disk yet, and does not wait for it. Only a hint: errors are those of a later fsync. */
+export function startWriteOut(fd: number): void {
+  cSyncFileRange(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
 const SYS_CACHESTAT = 451;
