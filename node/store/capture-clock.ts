@@ -32,12 +32,16 @@ const FILE_LATER_MS = 250;
 const BUSY_GAP_MS = 2.2;
 const BUSY_STREAK = 6;
 
+/** Events of the watch while the timer looks anyway; after so many it is taken away, because each costs the writer time. A commit of three pages makes six. */
+const IDLE_EVENTS_MAX = 16;
+
 interface Watched {
   readonly primary: Primary;
   watcher: FSWatcher | undefined;
   fileWatcher: FSWatcher | undefined;
   fileTimer: NodeJS.Timeout | undefined;
   busy: boolean;
+  idleEvents: number;
   spinning: boolean;
   quietPolls: number;
   streak: number;
@@ -63,7 +67,7 @@ export class CaptureClock {
 
   add(primary: Primary): void {
     if (this.#watched.has(primary.database.name)) return;
-    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0, lookedMs: 0, syncedMs: -Infinity, commits: primary.stats.commits, denseStreak: 0, heavy: false };
+    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, idleEvents: 0, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0, lookedMs: 0, syncedMs: -Infinity, commits: primary.stats.commits, denseStreak: 0, heavy: false };
     this.#watched.set(primary.database.name, entry);
     this.#arm(entry);
     this.#watchFile(entry);
@@ -146,7 +150,11 @@ export class CaptureClock {
   }
 
   #wake(entry: Watched): void {
-    if (entry.busy || entry.spinning) return;
+    if (entry.busy || entry.spinning) {
+      if (++entry.idleEvents > IDLE_EVENTS_MAX) this.#unwatch(entry);
+      return;
+    }
+    entry.idleEvents = 0;
     entry.spinning = true;
     let left = SPINS;
     const spin = (): void => {
