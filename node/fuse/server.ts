@@ -13,7 +13,7 @@ import { CapturedPoint } from "../core/captured-point.ts";
 import { databaseSettings, type DatabaseRule } from "../core/config.ts";
 import { splitCompanion } from "../core/mount-hooks.ts";
 import { decodeWalEnd, WAL_END_BYTES } from "../sqlite/wal-end.ts";
-import { hashName, isWal, joinPath, pathOfTrustedName, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
+import { hashName, isJournal, isWal, joinPath, pathOfTrustedName, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
 import type { WalGates } from "./wal-gate.ts";
 import { Request, REPLY_BODY, writeReplyHeader } from "./wire.ts";
 
@@ -329,6 +329,11 @@ export class Server {
 
   newHandle(): number {
     return this.#nextHandle++;
+  }
+
+  /** Whether this is a database that is captured here, or the `-wal` or `-journal` of any. */
+  isOfSqlite(path: string): boolean {
+    return this.#captured.has(path) || isWal(path) || isJournal(path);
   }
 
   /** Whether everything that is committed to the WAL of the database at this path is in the log. False when it cannot be told at once. */
