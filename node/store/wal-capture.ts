@@ -16,6 +16,7 @@ import { decodeWalIndexHeader, readFramePages } from "../sqlite/wal-index.ts";
 import { FRAME_HEADER_SIZE, WAL_HEADER_SIZE, decodeWalHeader, frameOffset } from "../sqlite/wal.ts";
 import { scanWal } from "../sqlite/wal-scanner.ts";
 import { files } from "../io/files.ts";
+import { startWriteOut } from "../native/libc.ts";
 import type { DatabasePaths } from "./names.ts";
 
 export interface WalPoint {
@@ -105,6 +106,11 @@ export class WalCapture {
     if (this.#paths.mount !== undefined) return (this.#shmFd ??= this.#paths.mount.openIndex(this.#paths.name));
     if (this.#shmFd === undefined && fs.existsSync(this.#paths.shm)) this.#shmFd = files.open("capture:shm", this.#paths.shm, "r");
     return this.#shmFd;
+  }
+
+  /** Has the system begin to write out the `-wal`, so that whoever waits for it to be on the disk waits for less. */
+  startWriteOut(): void {
+    if (this.#walFd !== undefined) startWriteOut(this.#walFd);
   }
 
   look(): WalLook {
