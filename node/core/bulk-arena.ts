@@ -11,17 +11,23 @@ import { ARENA_BASE, ARENA_SIZE, newInstance } from "./checksums-memory.ts";
 export const SLOT_BYTES: number = 1 << 20;
 /** Enough to keep the disk, the network and the check busy at once. */
 export const SLOTS = 5;
+/** Of SQLite. */
+const PAGE_SIZE_MIN = 512;
 
 export class BulkArena {
   readonly #instance = newInstance();
   /** All slots, one after the other. */
   readonly memory: Buffer = Buffer.from(this.#instance.memory.buffer, ARENA_BASE, SLOTS * SLOT_BYTES);
 
-  /** LTX page checksum of the page at memory[offset, offset + size). */
-  pageChecksumAt(pgno: number, offset: number, size: number): bigint {
-    assert(offset >= 0 && offset + size <= this.memory.length, "range outside the arena");
-    return BigInt.asUintN(64, this.#instance.pageChecksum(pgno, ARENA_BASE + offset, size));
+  /** Where `checksumsAt` answers. */
+  readonly #sums = new BigUint64Array(this.#instance.memory.buffer, ARENA_BASE + SLOTS * SLOT_BYTES, SLOT_BYTES / PAGE_SIZE_MIN);
+
+  /** LTX page checksums of `count` pages from `first` on, which lie one after the other at memory[offset]. Valid until the next call. */
+  checksumsAt(first: number, count: number, offset: number, size: number): BigUint64Array {
+    assert(offset >= 0 && offset + count * size <= this.memory.length && count <= this.#sums.length, "range outside the arena");
+    this.#instance.pageChecksums(first, count, ARENA_BASE + offset, size, this.#sums.byteOffset);
+    return this.#sums.subarray(0, count);
   }
 }
 
-assert(SLOTS * SLOT_BYTES <= ARENA_SIZE && ARENA_BASE % 4096 === 0);
+assert(SLOTS * SLOT_BYTES + (SLOT_BYTES / PAGE_SIZE_MIN) * 8 <= ARENA_SIZE && ARENA_BASE % 4096 === 0);

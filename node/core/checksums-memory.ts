@@ -19,6 +19,7 @@ export interface Exports {
   memory: { readonly buffer: ArrayBuffer };
   crc64(register: bigint, at: number, size: number): bigint;
   pageChecksum(pgno: number, at: number, size: number): bigint;
+  pageChecksums(first: number, count: number, at: number, size: number, out: number): void;
   walChecksum(state: number, at: number, size: number): void;
   walChecksumBigEndian(state: number, at: number, size: number): void;
   lz4Compress(src: number, size: number, dst: number, compress: boolean): number;

@@ -73,6 +73,11 @@ export function pageChecksum(pgno: u32, at: usize, size: u32): u64 {
   return ~crc64((x >> 32) ^ fold(x << 32), at, size) | (<u64>1 << 63);
 }
 
+/** The checksums of `count` pages from `first` on, which lie one after the other at `at`: u64 each, to `out`. */
+export function pageChecksums(first: u32, count: u32, at: usize, size: u32, out: usize): void {
+  for (let i: u32 = 0; i < count; i++) store<u64>(out + i * 8, pageChecksum(first + i, at + i * size, size));
+}
+
 /** Continues SQLite's WAL checksum, two u32 at `state`, over little-endian words; `size` is a multiple of 8. */
 export function walChecksum(state: usize, at: usize, size: u32): void {
   let s0 = load<u32>(state), s1 = load<u32>(state, 4);

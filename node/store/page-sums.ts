@@ -41,6 +41,17 @@ export class PageSums {
     this.#dirty.add(index >>> 9);
   }
 
+  /** {@link set} for consecutive pages from `first` on. */
+  setRun(first: number, sums: BigUint64Array): void {
+    const last = first + sums.length - 1;
+    if (last > this.#sums.length) this.#grow(last);
+    const old = this.#sums.subarray(first - 1, last);
+    this.#xor ^= xorOf(old) ^ xorOf(sums);
+    old.set(sums);
+    if (last > this.pageCount) this.pageCount = last;
+    for (let block = (first - 1) >>> 9; block <= (last - 1) >>> 9; block++) this.#dirty.add(block);
+  }
+
   /** Sets the size of the database. Pages that are cut off leave the checksum; pages that are added have entry 0 until they are set. */
   resize(pageCount: number): void {
     for (let index = pageCount; index < this.pageCount; index++) {
@@ -92,9 +103,7 @@ export class PageSums {
     new Uint8Array(this.#sums.buffer).set(bytes.subarray(0, pageCount * 8));
     this.pageCount = pageCount;
     this.#dirty.clear();
-    let xor = 0n;
-    for (let index = 0; index < pageCount; index++) xor ^= this.#sums[index]!;
-    this.#xor = xor;
+    this.#xor = xorOf(this.#sums.subarray(0, pageCount));
   }
 
   #grow(pageCount: number): void {
@@ -106,4 +115,16 @@ export class PageSums {
 
 function roundUp(pageCount: number): number {
   return Math.ceil(pageCount / BLOCK) * BLOCK;
+}
+
+/** In halves, because a number of 64 bits is an object each time. */
+function xorOf(sums: BigUint64Array): bigint {
+  const halves = new Uint32Array(sums.buffer, sums.byteOffset, sums.length * 2);
+  let low = 0;
+  let high = 0;
+  for (let i = 0; i < halves.length; i += 2) {
+    low ^= halves[i]!;
+    high ^= halves[i + 1]!;
+  }
+  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
 }

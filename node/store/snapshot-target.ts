@@ -122,13 +122,20 @@ export class SnapshotTarget {
     return this.#bulk.write(memory, offset, count * this.pageSize, (first - 1) * this.pageSize);
   }
 
-  /** Pages below `end` that lie in the file now, by `writeRun`, with their checksums. Ascending; those left out are missing, whatever lies there. */
-  addWritten(numbers: readonly number[], sums: readonly bigint[], end: number): void {
-    for (const [i, pgno] of numbers.entries()) this.#sums.set(pgno, sums[i]!);
-    this.writtenPages += numbers.length;
-    this.#sync.wrote(numbers.length * this.pageSize);
-    this.#track(numbers, end - 1);
-    this.#sinceNote += numbers.length;
+  /** Consecutive pages that lie in the file now, by `writeRun`, with their checksums; 0: that page is missing, whatever lies there. */
+  addWritten(first: number, sums: BigUint64Array): void {
+    const last = first + sums.length - 1;
+    this.#sums.setRun(first, sums);
+    this.#sync.wrote(sums.length * this.pageSize);
+    if (!sums.includes(0n) && this.#missing.size === 0 && first === this.#nextPage) {
+      this.#nextPage = last + 1;
+      this.writtenPages += sums.length;
+    } else {
+      const numbers = Array.from(sums, (sum, i) => (sum === 0n ? 0 : first + i)).filter((pgno) => pgno > 0);
+      this.#track(numbers, last);
+      this.writtenPages += numbers.length;
+    }
+    this.#sinceNote += sums.length;
     if (this.#sinceNote >= NOTE_PAGES) this.#note();
   }
 

@@ -65,10 +65,10 @@ async function copyPages(file: DirectFile, copy: { source: string; size: number;
       next += length;
       if (await files.readLater("import:read", from, arena.memory, offset, length, at) !== length) throw new AppError("NOT_A_DATABASE", [copy.source, "it became shorter while it was read"]);
       const written = file.write(arena.memory, offset, length, at);
-      for (let i = 0; i < length; i += pageSize) {
-        const pgno = (at + i) / pageSize + 1;
-        if (pgno !== lock) sums.set(pgno, arena.pageChecksumAt(pgno, offset + i, pageSize));
-      }
+      const first = at / pageSize + 1;
+      const count = length / pageSize;
+      sums.setRun(first, arena.checksumsAt(first, count, offset, pageSize));
+      if (lock >= first && lock < first + count) sums.set(lock, 0n);
       await written;
       sync.wrote(length);
     }
