@@ -110,7 +110,7 @@ class Engine {
       candidate: config.lease.candidate, epochSeen: () => this.#role.epochSeen(), handOff: (to: string | undefined) => this.handOff(to),
     };
     this.#peerHandlers = peerHandlers(this.#store, facts);
-    this.#server = new ReplicationServer(this.#store, facts, (message, error) => this.#report(message, error), this.#door);
+    this.#server = new ReplicationServer(this.#store, facts, (message, error) => this.#report(message, error), this.#door, config.databases.some(({ durability }) => durability === "sync"));
     this.#cluster = new ClusterService(this.#store, () => this.#nodeFacts(), async (databases, timeoutMs) => {
       const { client } = this.#role;
       if (client === undefined) throw new AppError("NODE_UNAVAILABLE", ["the primary", "none is known"]);
