@@ -110,7 +110,7 @@ export class ReplicationClient {
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#prepared = new Prepared({
-      followerOf: (name) => options.store.followerOf(name), send: (message) => void this.#stream?.write(message), applied: (follower) => this.#ack(follower),
+      followerOf: (name) => options.store.followerOf(name), send: (...messages) => this.#stream?.write(...messages), ack: ({ database }) => ({ ack: toWire(database.name, database.position) }),
       epoch: () => this.epoch,
       historyOf: (name) => this.#histories.get(name),
       resend: (name) => {

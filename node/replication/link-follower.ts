@@ -73,8 +73,10 @@ export class WayUp {
     return this.#linked && this.#link !== undefined ? this.#link : this.#call;
   }
 
-  write(message: FollowUp): void {
-    this.#way.write(message);
+  write(...messages: readonly FollowUp[]): void {
+    const way = this.#way;
+    if (way instanceof Link) way.write(...messages);
+    else for (const message of messages) way.write(message);
   }
 
   /** Nothing more is handed out until `resume`, but for what is on its way already. */

@@ -47,9 +47,11 @@ export class Link<Out, In> {
     this.#events.onLost(error);
   }
 
-  /** False when the other side does not take more for now. */
-  write(message: Out): boolean {
-    return !this.#closed && this.#socket.write(this.#codec.encode(message));
+  /** False when the other side does not take more for now. Several messages at once cost what one does. */
+  write(...messages: readonly Out[]): boolean {
+    if (this.#closed) return false;
+    const frames = messages.map((message) => this.#codec.encode(message));
+    return this.#socket.write(frames.length === 1 ? frames[0]! : Buffer.concat(frames));
   }
 
   get writableNeedDrain(): boolean {

@@ -7,6 +7,7 @@
  */
 import { assert } from "../core/assert.ts";
 import { Refusal, type Proposal, type Quorum as StoreQuorum } from "../store/sync-commit.ts";
+import { Wakefulness } from "./wakefulness.ts";
 
 /** A follower's stream, as far as proposals go. */
 export interface Voter {
@@ -28,6 +29,7 @@ export class Quorum implements StoreQuorum {
   readonly #voters: () => Iterable<Voter>;
   readonly #mayDecide: () => boolean;
   readonly #live = new Map<string, Live>();
+  readonly #wakefulness = new Wakefulness();
   #serial = 0;
 
   /** `mayDecide`: this node is the primary now. */
@@ -55,7 +57,9 @@ export class Quorum implements StoreQuorum {
       const live: Live = { proposal, serial, replicas: terms.replicas, stored: new Set(), decide: resolve };
       this.#live.set(name, live);
       const timer = setTimeout(() => resolve(`${live.stored.size} of ${terms.replicas} followers have stored the transaction within ${terms.timeoutMs} ms (${[...this.#voters()].length} connected)`), terms.timeoutMs);
+      const decided = this.#wakefulness.expect();
       live.decide = (why) => {
+        decided();
         clearTimeout(timer);
         resolve(why);
       };

@@ -311,7 +311,7 @@ export class Primary {
       await this.flushHeld();
     }
     if (this.#gap || database.distrust !== undefined) throw new AppError("SYNC_REFUSED", [database.name, "what was committed before it is still being read"]);
-    const opened = openCommit(database.paths.wal, commit);
+    const opened = openCommit((...args) => this.wal.read(...args), commit);
     const change = this.#walChange(opened.batch, opened.readPage);
     try {
       const draft = await pausing(database.draftSteps(change));
@@ -323,6 +323,7 @@ export class Primary {
         throw error;
       }
       this.wal.committed(opened.batch.next);
+      this.capturedMs = performance.now();
       answer();
       if (typeof draft === "string") return;
       // The writer goes on meanwhile; whoever wants the position waits for the turn.
@@ -331,7 +332,6 @@ export class Primary {
       this.stats.flushes++;
       this.stats.commits++;
     } finally {
-      opened.close();
       if (change.databaseFd !== undefined) fs.closeSync(change.databaseFd);
     }
   }

@@ -205,6 +205,12 @@ export class WalCapture {
     }
   }
 
+  /** Reads up to `length` bytes of the `-wal` at `at`. */
+  read(target: Uint8Array, offset: number, length: number, at: number): number {
+    const wal = this.#wal();
+    return wal === undefined ? 0 : files.read("capture:wal", wal, target, offset, length, at);
+  }
+
   /** Reads the page that a frame holds. */
   readPage(frame: number, pageSize: number, target: Uint8Array, offset: number): boolean {
     const wal = this.#wal();
