@@ -55,7 +55,7 @@ export class EngineRole implements RoleHost {
   readonly #parts: RoleParts;
   readonly peers: Peers;
   client: ReplicationClient | undefined;
-  #others: { readonly atMs: number; readonly standings: Awaited<ReturnType<Peers["standings"]>> } | undefined;
+  #others: { readonly atMs: number; readonly standings: Awaited<ReturnType<Peers["standings"]>>["standings"] } | undefined;
 
   constructor(parts: RoleParts) {
     this.#parts = parts;
@@ -140,13 +140,13 @@ export class EngineRole implements RoleHost {
     await this.#parts.store.becomeFollower({ live: true });
   }
 
-  async standings(timeoutMs: number): Promise<{ own: Standing; others: readonly Standing[] }> {
+  async standings(timeoutMs: number): Promise<{ own: Standing; others: readonly Standing[]; silent: readonly string[] }> {
     const { leases, self, store } = this.#parts;
     const members = await leases.members(MEMBERS_MS).catch(() => []);
     this.peers.keepOnly(members);
-    const standings = await this.peers.standings(members.filter(({ nodeId }) => nodeId !== self.nodeId), timeoutMs);
+    const { standings, silent } = await this.peers.standings(members.filter(({ nodeId }) => nodeId !== self.nodeId), timeoutMs);
     this.#others = { atMs: performance.now(), standings };
-    return { own: { nodeId: self.nodeId, candidate: self.candidate, stored: storedOf(store) }, others: standings };
+    return { own: { nodeId: self.nodeId, candidate: self.candidate, stored: storedOf(store) }, others: standings, silent };
   }
 
   async open(held: Held, signal: AbortSignal): Promise<void> {
@@ -164,7 +164,7 @@ export class EngineRole implements RoleHost {
   }
 
   /** What the others said, if that is not long ago. */
-  #fresh(): Awaited<ReturnType<Peers["standings"]>> {
+  #fresh(): Awaited<ReturnType<Peers["standings"]>>["standings"] {
     return this.#others === undefined || performance.now() - this.#others.atMs > FRESH_MS ? [] : this.#others.standings;
   }
 

@@ -22,6 +22,7 @@ const cFallocate = libc.func("int fallocate(int, int, int64_t, int64_t)") as (fd
 const cCachestat = libc.func("syscall", "int64_t", ["int64_t", "int", "void*", "void*", "uint32_t"]) as (number: number, fd: number, range: Buffer, result: Buffer, flags: number) => number;
 const cMmap = libc.func("void* mmap(void*, size_t, int, int, int, int64_t)") as (at: null, length: number, protection: number, flags: number, fd: number, offset: number) => unknown;
 const cMunmap = libc.func("int munmap(void*, size_t)") as (address: unknown, length: number) => number;
+const cStatx = libc.func("int statx(int, const char*, int, unsigned int, void*)") as (dir: number, path: string, flags: number, mask: number, result: Buffer) => number;
 const cUtimensat = libc.func("int utimensat(int, const char*, void*, int)") as (dir: number, path: string, times: Buffer, flags: number) => number;
 
 const cClockGettime = libc.func("int clock_gettime(int, void*)") as (clock: number, time: Buffer) => number;
@@ -54,6 +55,19 @@ export function mount(source: string, target: string, type: string, flags: numbe
 /** umount2(2). Throws a {@link SystemError}, of which EBUSY, EINVAL (not a mount point) and ENOENT are the usual ones. */
 export function umount2(target: string, flags: number): void {
   if (cUmount2(target, flags) !== 0) throw systemError("umount2", target);
+}
+
+const AT_FDCWD = -100;
+const AT_STATX_DONT_SYNC = 0x4000;
+/** struct statx: 256 bytes, stx_dev_major u32@136, stx_dev_minor u32@140. */
+const statx = Buffer.alloc(256);
+
+/**
+ * "major:minor" of the file system that a path lies on, the last link followed; undefined when there is no telling. Asks for nothing else, so the
+ * kernel answers by itself: no request goes to the server of the mount, and one that is dead or hangs has an answer too.
+ */
+export function deviceOf(path: string): string | undefined {
+  return cStatx(AT_FDCWD, path, AT_STATX_DONT_SYNC, 0, statx) === 0 ? `${statx.readUInt32LE(136)}:${statx.readUInt32LE(140)}` : undefined;
 }
 
 const FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;
@@ -168,7 +182,6 @@ export function mapShared(fd: number, length: number, offset = 0): SharedMap {
   };
 }
 
-const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const UTIME_NOW = 0x3fffffffn;
 const UTIME_OMIT = 0x3ffffffen;

@@ -153,10 +153,14 @@ export class Peers {
     }
   }
 
-  /** Where the members stand, of those that answer in time. */
-  async standings(members: readonly Member[], timeoutMs: number): Promise<(Standing & { readonly advertise: string; readonly epoch: number })[]> {
+  /** Where the members stand, of those that answer in time, and the ids of those that do not, though nothing says that they are gone. */
+  async standings(members: readonly Member[], timeoutMs: number): Promise<{ readonly standings: readonly (Standing & { readonly advertise: string; readonly epoch: number })[]; readonly silent: readonly string[] }> {
+    const silent: string[] = [];
     const answers = await Promise.all(members.map(async (member) => {
-      const answer = await this.#ask<NodeStanding__Output>((done) => this.#stub(member.advertise).standing({ hello: this.#hello() }, { deadline: Date.now() + timeoutMs }, done)).catch(() => undefined);
+      const answer = await this.#ask<NodeStanding__Output>((done) => this.#stub(member.advertise).standing({ hello: this.#hello() }, { deadline: Date.now() + timeoutMs }, done)).catch((error: Error) => {
+        if ((error.cause as grpc.ServiceError | undefined)?.code === grpc.status.DEADLINE_EXCEEDED) silent.push(member.nodeId);
+        return undefined;
+      });
       // An address that another node has by now does not speak for this one.
       if (answer === undefined || answer.nodeId !== member.nodeId) return undefined;
       return {
@@ -164,7 +168,7 @@ export class Peers {
         stored: fromWireStored(answer),
       };
     }));
-    return answers.filter((answer) => answer !== undefined);
+    return { standings: answers.filter((answer) => answer !== undefined), silent };
   }
 
   /** Asks the primary to move the lease. */

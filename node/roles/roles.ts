@@ -19,8 +19,8 @@ export interface RoleHost {
   /** Streams from the holder; where it does so already nothing changes. */
   follow(holder: Member, epoch: number): Promise<void>;
   unfollow(): Promise<void>;
-  /** Where this node and the others stand, of those that answer in time; at least itself. */
-  standings(timeoutMs: number): Promise<{ readonly own: Standing; readonly others: readonly Standing[] }>;
+  /** Where this node and the others stand, of those that answer in time; at least itself. `silent`: the ids of those that may merely be slow. */
+  standings(timeoutMs: number): Promise<{ readonly own: Standing; readonly others: readonly Standing[]; readonly silent: readonly string[] }>;
   /** Fetches what others have more of, then lets applications write, in this epoch. */
   open(held: Held, signal: AbortSignal): Promise<void>;
   /** Keeps writers out of every database, or lets them in. */
@@ -60,6 +60,8 @@ export interface RoleOptions {
 
 /** Whoever is ahead gets so long to take the lease. */
 const YIELD_MS = 1_500;
+/** A member that does not answer may have what nobody else has, and gets so long: its machine may be busy. */
+const SILENT_MS = 1_000;
 const ASK_AGAIN_MS = 40;
 const ASK_MS = 250;
 const RESERVE_MS = 3_000;
@@ -71,6 +73,8 @@ export class Roles {
   #keeper: LeaseKeeper | undefined;
   /** Who holds the lease, as this node last read it. */
   #holder: Held | undefined;
+  /** The id of who holds it or held it last, as far as this node has seen. */
+  #former: string | undefined;
   #work: Promise<void> = Promise.resolve();
   #abort = new AbortController();
   #electing: { readonly sinceMs: number } | undefined;
@@ -184,6 +188,7 @@ export class Roles {
     }
     const before = this.#holder;
     this.#holder = held === undefined || held.reservedFor !== undefined ? undefined : held;
+    this.#former = held?.holder.nodeId ?? before?.holder.nodeId ?? this.#former;
     if (free) {
       if (this.#mayTake()) this.#event("free");
       else if (before !== undefined) this.#options.host.tell();
@@ -278,9 +283,11 @@ export class Roles {
     const { host, self } = this.#options;
     const since = (this.#electing ??= { sinceMs: performance.now() }).sinceMs;
     while (!signal.aborted) {
-      const { own, others } = await host.standings(ASK_MS);
+      const { own, others, silent } = await host.standings(ASK_MS);
       if (signal.aborted) return;
-      const decision = decideElection(own, others.filter(({ nodeId }) => nodeId !== self.nodeId), { ms: performance.now() - since, mostMs: YIELD_MS });
+      // Who lost the lease is most likely why there is an election.
+      const awaited = silent.filter((nodeId) => nodeId !== this.#former).length;
+      const decision = decideElection(own, others.filter(({ nodeId }) => nodeId !== self.nodeId), awaited, { ms: performance.now() - since, mostMs: YIELD_MS, silentMs: SILENT_MS });
       if (decision === "take") return this.#event("elected");
       await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
     }

@@ -5,13 +5,13 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { findHolders, unmount } from "../../node/fuse/mount.ts";
+import { freePorts } from "../support/ports.ts";
 
 const MAIN = fileURLToPath(new URL("../../node/main.ts", import.meta.url));
 const SKIP = existsSync("/dev/fuse") && process.getuid!() === 0 ? false : "SKIPPED: mounting needs /dev/fuse and root";
@@ -25,11 +25,7 @@ async function until<T>(what: string, condition: () => T | Promise<T>, explain =
 }
 
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  return (await freePorts(1))[0]!;
 }
 
 function isRunning(pid: number): boolean {

@@ -201,7 +201,7 @@ function mountSmallDisk(image: string, folder: string, mib: number): string | un
 }
 
 for (const victim of ["a", "b"] as const) {
-  test(`a full disk on the ${victim === "a" ? "primary is SQLITE_FULL for the application; with space again it goes on" : "follower stops nobody; with space again it catches up"}, and both are equal`, { timeout: 120_000 }, async (t) => {
+  test(`a full disk on the ${victim === "a" ? "primary is SQLITE_FULL for the application; with space again it goes on" : "follower stops nobody; with space again it catches up"}, and both are equal`, { timeout: 240_000 }, async (t) => {
     const cluster = await TestCluster.make(["a", "b"]);
     const [a, b] = cluster.nodes as [TestNode, TestNode];
     const node = victim === "a" ? a : b;

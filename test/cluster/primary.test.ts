@@ -53,7 +53,7 @@ describe("on the primary", { timeout: 400_000 }, () => {
         for (let i = 0; i < commits; i++) insert.run();
       }, commits);
       // Modes without a journal give no signal: their commits are counted from the header's change counter, a moment later.
-      await until(`${commits} transactions of ${mode}, ${txidOf(a, name) - before} so far`, () => txidOf(a, name) - before >= commits, 20_000);
+      await until(`${commits} transactions of ${mode}, ${txidOf(a, name) - before} so far`, () => txidOf(a, name) - before >= commits);
       assert.equal(txidOf(a, name) - before, commits);
       // A transaction that reads only, or changes nothing, has no TXID.
       await program.run(({ kept }) => {

@@ -91,7 +91,7 @@ test("a new follower of a 200-MB database gets it while a writer goes on, also w
   }
 });
 
-test("a follower of another history, or with another state at the same TXID, is replaced under its readers, who see the old state or the new one and nothing between", { timeout: 120_000 }, async () => {
+test("a follower of another history, or with another state at the same TXID, is replaced under its readers, who see the old state or the new one and nothing between", { timeout: 240_000 }, async () => {
   const cluster = await TestCluster.start(["a", "b"]);
   const programs = [new Program(), new Program()] as const;
   const [program, reader] = programs;
@@ -147,7 +147,7 @@ test("a follower of another history, or with another state at the same TXID, is 
   }
 });
 
-test("a follower that stands still (SIGSTOP) stops no commit and costs the primary a bounded amount of memory; it catches up afterwards", { timeout: 120_000 }, async (t) => {
+test("a follower that stands still (SIGSTOP) stops no commit and costs the primary a bounded amount of memory; it catches up afterwards", { timeout: 240_000 }, async (t) => {
   const cluster = await TestCluster.start(["a", "b"]);
   const program = new Program();
   try {

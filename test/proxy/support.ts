@@ -20,6 +20,7 @@ import { ClusterService } from "../../proto/grpc.ts";
 import type { ProxyMessage } from "../../proxy/config.ts";
 import type { MetricsSnapshot } from "../../proxy/metrics.ts";
 import type { PathRule } from "../../proxy/rules.ts";
+import { freePorts } from "../support/ports.ts";
 
 export const PATIENCE_MS = 60_000;
 
@@ -212,9 +213,10 @@ export class Application {
     });
   }
 
-  static async start(t: TestContext, port = 0): Promise<Application> {
+  static async start(t: TestContext, port?: number): Promise<Application> {
     const server = createServer({ requestTimeout: 0, keepAliveTimeout: 60_000 });
-    server.listen(port, "127.0.0.1");
+    // None that the kernel may give to somebody else while the application is down.
+    server.listen(port ?? (await freePorts(1))[0], "127.0.0.1");
     await once(server, "listening");
     const application = new Application(server);
     t.after(() => application.stop());

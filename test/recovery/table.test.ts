@@ -84,7 +84,7 @@ const end = (): bigint => content(killedPrimary);
 
 function row(id: string, what: string, work: () => Promise<void>): void {
   tested.add(id);
-  test(`${id}: ${what}`, { timeout: 60_000 }, work);
+  test(`${id}: ${what}`, { timeout: 240_000 }, work);
 }
 
 row("R1", "an empty data folder is a node without databases", async () => {

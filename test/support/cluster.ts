@@ -15,13 +15,16 @@ import { freePorts } from "./ports.ts";
 
 const SLUICE = new URL("../../bin/sluice", import.meta.url).pathname;
 
-/** Resolves when `condition` gives something true; throws with `what` after a generous time. */
-export async function until<T>(what: string, condition: () => T | Promise<T>, limitMs = 60_000): Promise<NonNullable<T>> {
+/** A wait that is not in vain costs nothing, and a busy machine may need long. */
+const PATIENCE_MS = 120_000;
+
+/** Resolves when `condition` gives something true; throws with `what`, as it is then, after a generous time. */
+export async function until<T>(what: string | (() => string), condition: () => T | Promise<T>, limitMs = PATIENCE_MS): Promise<NonNullable<T>> {
   const end = Date.now() + limitMs;
   for (let pause = 5; ; pause = Math.min(200, pause * 1.5)) {
     const value = await condition();
     if (value) return value as NonNullable<T>;
-    if (Date.now() > end) throw new Error(`waited in vain for: ${what}`);
+    if (Date.now() > end) throw new Error(`waited in vain for: ${typeof what === "string" ? what : what()}`);
     await sleep(pause);
   }
 }
@@ -82,7 +85,7 @@ export class TestNode {
   }
 
   async ready(): Promise<void> {
-    await until(`node ${this.name} is ready; it says:\n${this.output}`, async () => {
+    await until(() => `node ${this.name} is ready; it says:\n${this.output}`, async () => {
       if (this.process?.exitCode !== null) throw new Error(`node ${this.name} ended with ${this.process?.exitCode}:\n${this.output}`);
       return (await this.status())?.ready;
     });
@@ -162,7 +165,7 @@ export class TestCluster {
   }
 
   /** Resolves when every follower holds what the primary holds of `name`, compared by position. */
-  async inStep(name: string, limitMs = 60_000): Promise<string> {
+  async inStep(name: string, limitMs = PATIENCE_MS): Promise<string> {
     const [primary, ...followers] = this.nodes;
     return until(`all nodes to hold the same of ${name}`, async () => {
       // Reading it captures; a follower has it only once the database has arrived.

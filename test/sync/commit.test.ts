@@ -183,7 +183,7 @@ test("several writers, spilled transactions, checkpoints, VACUUM and changes of 
   }
 });
 
-test("WaitReplicated answers with the followers that have a position, at once or at the time-out", { timeout: 120_000 }, async () => {
+test("WaitReplicated answers with the followers that have a position, at once or at the time-out", { timeout: 240_000 }, async () => {
   const cluster = await TestCluster.start(["a", "b", "c"]);
   try {
     const [a, b, c] = cluster.nodes as [TestNode, TestNode, TestNode];
@@ -221,7 +221,7 @@ test("WaitReplicated answers with the followers that have a position, at once or
   }
 });
 
-test("a commit that gives no signal to hold is reported, and the driver fuse-native is refused by name", { timeout: 120_000 }, async () => {
+test("a commit that gives no signal to hold is reported, and the driver fuse-native is refused by name", { timeout: 240_000 }, async () => {
   const cluster = await TestCluster.start(["a", "b"], settings(1, "5s"));
   try {
     const [a] = cluster.nodes as [TestNode];

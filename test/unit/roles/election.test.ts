@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Standing } from "../../../node/core/standing.ts";
-import { aheadIn, decideElection } from "../../../node/roles/election.ts";
+import { aheadIn, decideElection, type Waited } from "../../../node/roles/election.ts";
 import { callDeadline, leaseTimes, renewDelay } from "../../../node/roles/lease-time.ts";
 import type { Position } from "../../../proto/position.ts";
 
@@ -11,11 +11,11 @@ const at = (epoch: number, txid: number): Position => ({ epoch, txid, checksum: 
 const node = (nodeId: string, positions: Record<string, Position>, candidate = true): Standing => ({
   nodeId, candidate, stored: new Map(Object.entries(positions).map(([name, published]) => [name, { published, tail: undefined, refused: 0 }])),
 });
-const young = { ms: 0, mostMs: 1_000 };
+const young = { ms: 0, mostMs: 1_000, silentMs: 500 };
 
 test("a node takes the lease when nobody is ahead, waits for a candidate that is, and does not wait for ever", () => {
   const own = node("b", { "app.db": at(1, 10) });
-  const cases: [string, Standing[], { ms: number; mostMs: number }, "take" | "wait"][] = [
+  const cases: [string, Standing[], Waited, "take" | "wait"][] = [
     ["alone", [], young, "take"],
     ["equal", [node("a", { "app.db": at(1, 10) })], young, "take"],
     ["behind", [node("a", { "app.db": at(1, 9) })], young, "take"],
@@ -24,15 +24,23 @@ test("a node takes the lease when nobody is ahead, waits for a candidate that is
     ["behind in an earlier epoch with more transactions", [node("a", { "app.db": at(0, 99) })], young, "take"],
     ["ahead by a database that is unknown here", [node("a", { "app.db": at(1, 10), "other.db": at(1, 1) })], young, "wait"],
     ["ahead, but no candidate", [node("a", { "app.db": at(1, 11) }, false)], young, "take"],
-    ["ahead, but it had its time", [node("a", { "app.db": at(1, 11) })], { ms: 1_000, mostMs: 1_000 }, "take"],
+    ["ahead, but it had its time", [node("a", { "app.db": at(1, 11) })], { ...young, ms: 1_000 }, "take"],
   ];
-  for (const [name, others, waited, expected] of cases) assert.equal(decideElection(own, others, waited), expected, name);
+  for (const [name, others, waited, expected] of cases) assert.equal(decideElection(own, others, 0, waited), expected, name);
+});
+
+test("a member that has not answered is waited for, for a shorter while", () => {
+  const own = node("b", { "app.db": at(1, 10) });
+  assert.equal(decideElection(own, [], 1, young), "wait");
+  assert.equal(decideElection(own, [node("a", { "app.db": at(1, 9) })], 1, young), "wait");
+  assert.equal(decideElection(own, [], 1, { ...young, ms: 500 }), "take");
+  assert.equal(decideElection(own, [node("a", { "app.db": at(1, 11) })], 1, { ...young, ms: 500 }), "wait");
 });
 
 test("of two nodes that are ahead of each other, exactly one takes the lease at once", () => {
   const one = node("a", { "x.db": at(1, 5), "y.db": at(1, 1) });
   const two = node("b", { "x.db": at(1, 1), "y.db": at(1, 5) });
-  assert.deepEqual([decideElection(one, [two], young), decideElection(two, [one], young)], ["take", "wait"]);
+  assert.deepEqual([decideElection(one, [two], 0, young), decideElection(two, [one], 0, young)], ["take", "wait"]);
 });
 
 test("a proposal that is stored counts, unless any of the nodes knows that it was refused; what is published counts more", () => {
@@ -40,25 +48,25 @@ test("a proposal that is stored counts, unless any of the nodes knows that it wa
   const standing = (nodeId: string, tail: number | undefined, refused = 0, seen = published): Standing => ({
     nodeId, candidate: true, stored: new Map([["app.db", { published: seen, tail: tail === undefined ? undefined : { position: at(1, 11), serial: tail }, refused }]]),
   });
-  assert.equal(decideElection(standing("a", undefined), [standing("b", 7)], young), "wait");
-  assert.equal(decideElection(standing("a", undefined, 7), [standing("b", 7)], young), "take");
-  assert.equal(decideElection(standing("a", undefined), [standing("b", 7), standing("c", undefined, 7)], young), "take");
-  assert.equal(decideElection(standing("a", 7), [standing("b", 8)], young), "wait", "the later proposal of one TXID");
-  assert.equal(decideElection(standing("a", 7), [standing("b", undefined, 0, at(1, 11))], young), "wait");
+  assert.equal(decideElection(standing("a", undefined), [standing("b", 7)], 0, young), "wait");
+  assert.equal(decideElection(standing("a", undefined, 7), [standing("b", 7)], 0, young), "take");
+  assert.equal(decideElection(standing("a", undefined), [standing("b", 7), standing("c", undefined, 7)], 0, young), "take");
+  assert.equal(decideElection(standing("a", 7), [standing("b", 8)], 0, young), "wait", "the later proposal of one TXID");
+  assert.equal(decideElection(standing("a", 7), [standing("b", undefined, 0, at(1, 11))], 0, young), "wait");
 });
 
 test("among nodes that all see each other somebody takes the lease at once, and nobody who lacks what another candidate has alone", () => {
   const positions = fc.dictionary(fc.constantFrom("x.db", "y.db", "z.db"), fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 5 })));
   fc.assert(fc.property(fc.array(positions, { minLength: 1, maxLength: 4 }), (all) => {
     const nodes = all.map((one, index) => node(String(index), Object.fromEntries(Object.entries(one).map(([name, [epoch, txid]]) => [name, at(epoch, txid)]))));
-    const takers = nodes.filter((one) => decideElection(one, nodes.filter((other) => other !== one), young) === "take");
+    const takers = nodes.filter((one) => decideElection(one, nodes.filter((other) => other !== one), 0, young) === "take");
     for (const taker of takers) {
       for (const other of nodes) {
         const lacks = aheadIn(other.stored, taker.stored, new Map()).length > 0;
         if (lacks && other !== taker) assert.ok(aheadIn(taker.stored, other.stored, new Map()).length > 0, "it is ahead of the other in something");
       }
     }
-    assert.equal(decideElection(nodes[0]!, nodes.slice(1), { ms: 1_000, mostMs: 1_000 }), "take");
+    assert.equal(decideElection(nodes[0]!, nodes.slice(1), 1, { ...young, ms: 1_000 }), "take");
   }));
 });
 
