@@ -17,6 +17,11 @@ export interface Voter {
   rewind(name: string, serial: number): void;
 }
 
+/** Whose word counts: see roles/electorate-keeper.ts. */
+export interface Electors {
+  counts(nodeId: string): boolean;
+}
+
 interface Live {
   readonly proposal: Proposal;
   readonly serial: number;
@@ -29,6 +34,8 @@ export class Quorum implements StoreQuorum {
   readonly #voters: () => Iterable<Voter>;
   readonly #mayDecide: () => boolean;
   readonly #live = new Map<string, Live>();
+  /** Where elections are held, they must know whom to ask: until then a word is kept and does not count. */
+  electors: Electors = { counts: () => true };
   readonly #wakefulness = new Wakefulness();
   #serial = 0;
 
@@ -77,10 +84,23 @@ export class Quorum implements StoreQuorum {
 
   /** A node has stored this proposal. */
   stored(nodeId: string, name: string, serial: number): void {
+    // Asked in any case: it takes in a node that is new.
+    const counts = this.electors.counts(nodeId);
     const live = this.#live.get(name);
     if (live?.serial !== serial) return;
     live.stored.add(nodeId);
-    if (live.stored.size >= live.replicas) live.decide(this.#mayDecide() ? undefined : "the lease of this node has ended");
+    if (counts) this.#judge(live);
+  }
+
+  /** Other nodes count now than before. */
+  recount(): void {
+    for (const live of this.#live.values()) this.#judge(live);
+  }
+
+  #judge(live: Live): void {
+    let counted = 0;
+    for (const nodeId of live.stored) if (this.electors.counts(nodeId)) counted++;
+    if (counted >= live.replicas) live.decide(this.#mayDecide() ? undefined : "the lease of this node has ended");
   }
 
   /** Refuses everything that is undecided: the node stops, or is the primary no more. */
