@@ -30,7 +30,8 @@ export class ElectorateKeeper {
   /** As this node has written it in its epoch. */
   #written: Electorate | undefined;
   #counted: ReadonlySet<string> = new Set();
-  #work: Promise<void> = Promise.resolve();
+  /** The change that is under way. */
+  #work: Promise<void> | undefined;
 
   constructor(host: ElectorateHost) {
     this.#host = host;
@@ -68,17 +69,19 @@ export class ElectorateKeeper {
 
   /** Takes in the followers that are new, and leaves out who is gone for good. To be called now and then. */
   tend(): Promise<void> {
-    this.#work = this.#work.then(async () => {
-      try {
-        // An attempt before had no answer: what was being changed is neither in nor out until this is written anew.
-        if (this.#written !== undefined && this.#counted.size !== this.#written.nodes.length) await this.#writeAnew();
-        await this.#takeIn();
-        await this.#leaveOut();
-      } catch (error) {
-        this.#host.report("Who counts for durability sync cannot be noted in the lease store, and is tried again", error);
-      }
-    });
+    this.#work ??= this.#change().finally(() => (this.#work = undefined));
     return this.#work;
+  }
+
+  async #change(): Promise<void> {
+    try {
+      // An attempt before had no answer: what was being changed is neither in nor out until this is written anew.
+      if (this.#written !== undefined && this.#counted.size !== this.#written.nodes.length) await this.#writeAnew();
+      await this.#takeIn();
+      await this.#leaveOut();
+    } catch (error) {
+      this.#host.report("Who counts for durability sync cannot be noted in the lease store, and is tried again", error);
+    }
   }
 
   async #takeIn(): Promise<void> {
