@@ -15,11 +15,12 @@ import { Link } from "./link.ts";
 export type FollowStream = grpc.ClientDuplexStream<FollowUp, FollowDown__Output>;
 
 export class WayUp {
-  /** The link of the last call broke before it had brought anything. */
-  static #broken = new Set<string>();
+  /** Addresses where the link of the last call broke before it had brought anything. */
+  static readonly #broken = new Set<string>();
   readonly #call: FollowStream;
   readonly #onMessage: (message: FollowDown__Output) => void;
   #link: Link<FollowUp, FollowDown__Output> | undefined;
+  #address = "";
   #linked = false;
   #heard = false;
 
@@ -44,8 +45,8 @@ export class WayUp {
 
   /** The primary waits for a link that begins with this token. */
   openLink(where: { readonly host: string; readonly port: number }, token: Buffer): void {
-    const key = `${where.host}:${where.port}`;
-    if (WayUp.#broken.delete(key)) return;
+    this.#address = `${where.host}:${where.port}`;
+    if (WayUp.#broken.delete(this.#address)) return;
     const socket = connect({ ...where, noDelay: true });
     socket.write(Buffer.concat([MAGIC, token]));
     this.#link = new Link(socket, UP_CODEC, {
@@ -55,15 +56,19 @@ export class WayUp {
       },
       onLost: () => {
         this.#link = undefined;
-        if (!this.#linked) return;
-        if (!this.#heard) WayUp.#broken.add(key);
-        this.#call.cancel();
+        if (this.#linked) this.#lost();
       },
     });
   }
 
+  /** The primary goes on over a link that is no more. */
+  #lost(): void {
+    if (!this.#heard) WayUp.#broken.add(this.#address);
+    this.#call.cancel();
+  }
+
   #goOn(): void {
-    if (this.#link === undefined) return this.#call.cancel();
+    if (this.#link === undefined) return this.#lost();
     this.#call.write({ linked: {} });
     this.#linked = true;
     this.#link.open();

@@ -520,7 +520,8 @@ class Session {
       }
       const next = this.#cursors.get(name);
       if (next === undefined || next !== database.position.txid + 1 || this.#quorum.live(name) === undefined) continue;
-      for (const message of this.#proposals.offer(name, next, ownershipOf(database.paths.database) ?? null)) if (!this.#send(message)) await this.#drained();
+      const begins = next === 1 || database.deleted;
+      for (const message of this.#proposals.offer(name, next, begins ? (ownershipOf(database.paths.database) ?? null) : null)) if (!this.#send(message)) await this.#drained();
     }
   }
 
