@@ -165,6 +165,7 @@ export class EngineRole implements RoleHost {
     this.peers.keepOnly(members);
     const { standings, silent } = await this.peers.standings(members.filter(({ nodeId }) => nodeId !== self.nodeId), timeoutMs);
     this.#others = { atMs: performance.now(), standings };
+    this.#epochAsked = this.epochSeen();
     const heard = new Set([self.nodeId, ...standings.filter(({ reading }) => !reading).map(({ nodeId }) => nodeId)]);
     return { own: { nodeId: self.nodeId, candidate: self.candidate, stored: storedOf(store) }, others: standings, silent, lacking: await this.#lacking(heard) };
   }
@@ -202,7 +203,7 @@ export class EngineRole implements RoleHost {
     // From a cold start there is nothing to fetch into: whoever has more is found by the election, before.
     if (this.#began && store.role === "follower") await this.#fetchAhead(signal);
     if (signal.aborted) return;
-    await this.#hear(signal);
+    await this.#hear(held, signal);
     // What was proposed under durability sync and is stored here may have been acknowledged, unless somebody knows that it was refused.
     const refused = this.#refusals();
     if (store.role === "follower") for (const name of store.databases.keys()) await store.settle(name, refused.get(name) ?? 0);
@@ -213,23 +214,33 @@ export class EngineRole implements RoleHost {
     this.forced = false;
   }
 
-  /** With durability sync the answers that led to the election are asked for again, now that this node has fetched: nothing acknowledged may be missing. */
-  async #hear(signal: AbortSignal): Promise<void> {
+  /** The greatest epoch that anybody had seen when the others were asked last. */
+  #epochAsked = 0;
+
+  /** With durability sync: nothing that was acknowledged may be missing now that this node has fetched. Throws ELECTION_LACKS. */
+  async #hear(held: Held, signal: AbortSignal): Promise<void> {
     const { store } = this.#parts;
     if (this.electorate === undefined || this.#parts.leases.type === "static" || store.role !== "follower" || this.forced) return;
-    const { own, others, lacking } = await this.standings(ASK_MS);
-    if (signal.aborted) return;
-    if (lacking !== undefined) throw new AppError("ELECTION_LACKS", [lacking]);
+    // The answers that led to the election are good unless they are old, or somebody else held the lease in between.
+    if (!this.#isFresh() || held.epoch !== this.#epochAsked + 1) {
+      const { lacking } = await this.standings(ASK_MS);
+      if (signal.aborted) return;
+      if (lacking !== undefined) throw new AppError("ELECTION_LACKS", [lacking]);
+    }
     const refused = this.#refusals();
-    for (const { nodeId, stored } of others) {
-      const more = aheadIn(stored, own.stored, refused).filter((name) => this.#parts.isSync(name));
+    for (const { nodeId, stored } of this.#fresh()) {
+      const more = aheadIn(stored, storedOf(store), refused).filter((name) => this.#parts.isSync(name));
       if (more.length > 0) throw new AppError("ELECTION_LACKS", [`node ${nodeId} has more of ${more.join(", ")}, which this node cannot get`]);
     }
   }
 
+  #isFresh(): boolean {
+    return this.#others !== undefined && performance.now() - this.#others.atMs <= FRESH_MS;
+  }
+
   /** What the others said, if that is not long ago. */
   #fresh(): Awaited<ReturnType<Peers["standings"]>>["standings"] {
-    return this.#others === undefined || performance.now() - this.#others.atMs > FRESH_MS ? [] : this.#others.standings;
+    return this.#isFresh() ? this.#others!.standings : [];
   }
 
   #refusals(): Map<string, number> {

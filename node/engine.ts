@@ -314,6 +314,7 @@ class Engine {
       await this.#roles.take();
     }
     for (const until = Date.now() + PROMOTE_MS; Date.now() < until; await sleep(10)) if (this.#isPrimary()) return this.#self.name!;
+    this.#role.forced = false;
     const { lacking } = this.#roles;
     if (lacking !== undefined) throw new AppError("ELECTION_LACKS", [lacking]);
     throw new AppError("HANDOFF_REFUSED", [`this node did not become the primary within ${PROMOTE_MS / 1_000} s (${this.#roles.state})`]);
