@@ -302,8 +302,9 @@ export class Primary {
   async #walCommit(commit: WalCommit, write: () => void, answer: () => void): Promise<void> {
     const { database, sync } = this;
     assert(sync !== undefined);
-    if (this.wal.wasNeverPublished()) this.#gap = true;
-    await this.flushHeld();
+    const before = this.wal.publication();
+    if (before === "never") this.#gap = true;
+    if (before !== "only" || this.#gap || database.distrust !== undefined) await this.flushHeld();
     const { captured } = this.wal;
     const continues = captured !== undefined && captured.salt1 === commit.salt1 && captured.salt2 === commit.salt2 ? captured.frame === commit.from - 1 : commit.from === 1;
     if (!continues) {

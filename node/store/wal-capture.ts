@@ -82,11 +82,16 @@ export class WalCapture {
     return this.#unpublished !== undefined;
   }
 
-  /** Whether frames that are in the log were never published: their writer died, or failed after its commit. Asked by the next writer, who comes after. */
-  wasNeverPublished(): boolean {
-    const never = this.awaitsPublication;
+  /**
+   * Asked by the next writer, who comes after: "never" when frames that are in the log were never published, because their writer died, or failed after its
+   * commit; "only" when they were, and nothing else has come since; "unknown" when there were none, or what came since is still to be looked at.
+   */
+  publication(): "never" | "only" | "unknown" {
+    if (this.#unpublished === undefined) return "unknown";
+    const look = this.look();
+    const never = this.#unpublished !== undefined;
     this.#unpublished = undefined;
-    return never;
+    return never ? "never" : look === "none" ? "only" : "unknown";
   }
 
   close(): void {
