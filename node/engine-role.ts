@@ -208,6 +208,8 @@ export class EngineRole implements RoleHost {
     const refused = this.#refusals();
     if (store.role === "follower") for (const name of store.databases.keys()) await store.settle(name, refused.get(name) ?? 0);
     await this.electorate?.begin(held.epoch);
+    // Only now: a start that finds it takes the databases up in this epoch, as they are.
+    this.remember(held);
     this.#parts.mount()?.setRole("primary");
     await store.becomePrimary(held.epoch, { live: this.#began || this.#resumed });
     this.#began = true;

@@ -40,6 +40,7 @@ export const ERRORS = {
   NOT_A_DATABASE: row("INVALID_ARGUMENT", 400, "EINVAL", 'Cannot import "%s": %s', "Give a SQLite database file that `PRAGMA integrity_check` accepts."),
   NOT_PRIMARY: row("FAILED_PRECONDITION", 503, "EROFS", 'Cannot write to "%s" here: this node follows %s', "Send writes to the primary; `.primary` in the mount names it."),
   POSITION_MISMATCH: row("ABORTED", 409, "EIO", 'Cannot apply %s to "%s": current position is %s', "The follower takes a snapshot by itself."),
+  REPAIR_NO_SPACE: row("RESOURCE_EXHAUSTED", 507, "ENOSPC", 'Cannot repair "%s" from a peer: %s', "Free space on that disk (what lies in `aside/` and `diverged/` may be moved elsewhere), then run the command again."),
   REPAIR_REFUSED: row("FAILED_PRECONDITION", 409, "EPERM", 'Cannot repair "%s" from a peer: %s', "A database is taken anew on a node that follows and has a stream from the primary; `sluice status` shows both."),
   STALE_EPOCH: row("FAILED_PRECONDITION", 409, "ESTALE", "Cannot follow %s: it is in epoch %s, and this node has seen epoch %s", "Another node became the primary later. Follow that one, or make a node that has the newest epoch the primary."),
   STORAGE_FULL: row("RESOURCE_EXHAUSTED", 507, "ENOSPC", "Cannot write %s: no space left on the device", "Free space below the data folder; the node goes on by itself."),

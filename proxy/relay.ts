@@ -55,6 +55,8 @@ export interface AddedFields {
   readonly fields: readonly string[];
   /** The response carries a position and must not be kept by a cache that serves others. */
   readonly isPrivate: boolean;
+  /** The client gets this answer, and nothing of the response. */
+  readonly instead?: AnswerCode;
 }
 
 type Phase = "waiting" | "head" | "body" | "dropped" | "over";
@@ -116,6 +118,12 @@ class Relay implements Dispatcher.DispatchHandler {
     controller.pause();
     void added.then((fields) => {
       if (this.#phase === "over" || this.#clientGone) return;
+      if (fields.instead !== undefined) {
+        this.#leave("dropped");
+        this.#answer(fields.instead);
+        controller.resume();
+        return;
+      }
       this.#writeHead(status, statusText, raw, fields);
       if (this.#endedWith !== undefined) this.#end(this.#endedWith);
       else controller.resume();

@@ -56,7 +56,7 @@ const GROUPS: readonly Group[] = [
       { pattern: "test/cluster/{follower,chain}.test.ts", limitMs: 480_000 },
       { pattern: "test/smuggling/**/*.test.ts", limitMs: 900_000 },
       { pattern: "test/{proxy,proxy-fast}/**/*.test.ts", limitMs: 300_000 },
-      { pattern: "test/cli/**/*.test.ts", limitMs: 180_000 },
+      { pattern: "test/cli/**/*.test.ts", limitMs: 300_000 },
       { pattern: "test/mount/**/*.test.ts", limitMs: 300_000 },
     ],
   },

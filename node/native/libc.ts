@@ -12,7 +12,7 @@ import koffi from "koffi";
 import { assert } from "../core/assert.ts";
 
 // The process itself is the library: it is linked with libc already, whichever file that is.
-const libc = koffi.load(null);
+export const libc = koffi.load(null);
 
 const cMount = libc.func("int mount(const char*, const char*, const char*, unsigned long, const char*)") as (source: string, target: string, type: string, flags: number, data: string) => number;
 const cUmount2 = libc.func("int umount2(const char*, int)") as (target: string, flags: number) => number;
@@ -36,7 +36,8 @@ export interface SystemError extends Error {
   path?: string;
 }
 
-function systemError(syscall: string, path: string): SystemError {
+/** The error of the call of libc that was made last. */
+export function systemError(syscall: string, path: string): SystemError {
   const errno = koffi.errno();
   const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, "unknown error"];
   return Object.assign(new Error(`${code}: ${text}, ${syscall} '${path}'`), { code, errno: -errno, syscall, path });

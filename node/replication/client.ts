@@ -13,6 +13,7 @@ import { splitAddress } from "../core/config.ts";
 import { FOLLOWER_QUEUE_BYTES_MAX, LOG_MEMORY_BYTES_MAX } from "../core/limits.ts";
 import { files } from "../io/files.ts";
 import { Prepared } from "./prepared.ts";
+import { diskOf, whyNoRoom } from "../store/room.ts";
 import { SnapshotTarget } from "../store/snapshot-target.ts";
 import type { Store } from "../store/store.ts";
 import type { Follower } from "../store/follower.ts";
@@ -62,6 +63,8 @@ interface Incoming {
   snapshot: boolean;
   /** The snapshot replaces everything that is here, whatever it is. */
   anew: boolean;
+  /** Why the last attempt to take it failed. */
+  failure: unknown;
   /** The newest transaction that the primary says both have. */
   ancestor: { readonly epoch: number; readonly txid: number } | undefined;
 }
@@ -279,7 +282,7 @@ export class ReplicationClient {
 
   #of(name: string): Incoming {
     let incoming = this.#incoming.get(name);
-    if (incoming === undefined) this.#incoming.set(name, (incoming = { pieces: [], bytes: 0, spill: undefined, snapshot: false, anew: false, ancestor: undefined }));
+    if (incoming === undefined) this.#incoming.set(name, (incoming = { pieces: [], bytes: 0, spill: undefined, snapshot: false, anew: false, failure: undefined, ancestor: undefined }));
     return incoming;
   }
 
@@ -415,6 +418,7 @@ export class ReplicationClient {
     this.#options.onChange();
     const again = async (attempt: number): Promise<void> => {
       try {
+        incoming.failure = undefined;
         await this.#takeSnapshot(name);
         incoming.snapshot = false;
         incoming.anew = false;
@@ -424,6 +428,15 @@ export class ReplicationClient {
         this.#options.onChange();
       } catch (error) {
         if (this.#closed) return;
+        incoming.failure = error;
+        // A repair for which there is no room is given up, as long as nothing here was touched: the node follows with what it has.
+        if (incoming.anew && isAppError(error, "REPAIR_NO_SPACE") && this.#options.store.databases.get(name)?.database.pendingInstall === undefined) {
+          incoming.snapshot = false;
+          incoming.anew = false;
+          this.#subscribe(name);
+          this.#options.onChange();
+          return;
+        }
         this.#options.report("warn", `Snapshot of "${name}" did not complete and goes on: ${(error as Error).message}`);
         setTimeout(() => run(attempt + 1), BACKOFF_MS[Math.min(attempt, BACKOFF_MS.length - 1)]);
       }
@@ -438,17 +451,26 @@ export class ReplicationClient {
 
   /**
    * Takes a database anew from the primary, whatever is here: the old files and the log go to `aside/`. Resolves when it is there; rejects when this node
-   * has no stream, the primary has no such database, or this node ceases to follow before it is there.
+   * has no stream, the primary has no such database, this node ceases to follow before it is there, or the disk is full: if something has been
+   * replaced by then, that goes on by itself.
    */
   async refetch(name: string): Promise<void> {
     if (!this.connected) throw new AppError("REPAIR_REFUSED", [name, `this node has no stream from the primary (${this.#options.address}) now`]);
     if (!this.#primaryPositions.has(name)) throw new AppError("DATABASE_NOT_FOUND", [name]);
     const incoming = this.#of(name);
     const ended = async (): Promise<void> => {
-      while (incoming.snapshot && !this.#closed) await sleep(REFETCH_LOOK_MS);
+      while (incoming.snapshot && !this.#closed) {
+        if (isAppError(incoming.failure, "STORAGE_FULL")) throw new AppError("REPAIR_NO_SPACE", [name, `${diskOf(this.#options.store.logFolder(name)).name} is full (${incoming.failure.message}); what has come so far is kept`], { cause: incoming.failure });
+        if (isAppError(incoming.failure, "REPAIR_NO_SPACE")) throw incoming.failure;
+        await sleep(REFETCH_LOOK_MS);
+      }
+      if (isAppError(incoming.failure, "REPAIR_NO_SPACE")) throw incoming.failure;
       if (this.#closed) throw new AppError("REPAIR_REFUSED", [name, "this node has ceased to follow the primary from which it was being taken"]);
     };
+    incoming.failure = undefined;
+    const isUnderWay = incoming.snapshot && incoming.anew;
     await ended();
+    if (isUnderWay) return;
     incoming.anew = true;
     this.#snapshot(name);
     await ended();
@@ -478,6 +500,7 @@ export class ReplicationClient {
     try {
       for await (const chunk of call as AsyncIterable<SnapshotChunk__Output>) {
         if (chunk.begin !== null && chunk.begin !== undefined) {
+          if (anew) this.#mustHaveRoom(name, follower, chunk.begin);
           target = await SnapshotTarget.open(folder, { ...chunk.begin, base: fromWire(chunk.begin.base as WirePosition), ownership: chunk.begin.owner ?? undefined });
           if (chunk.begin.bulk.length > 0) await this.#receiveBulk(target, chunk.begin, ended.signal);
         } else if (target === undefined) {
@@ -506,6 +529,12 @@ export class ReplicationClient {
       else await target?.suspend();
       throw error;
     }
+  }
+
+  #mustHaveRoom(name: string, follower: Follower, { pageCount, pageSize }: SnapshotBegin__Output): void {
+    const disk = diskOf(this.#options.store.logFolder(name));
+    const why = whyNoRoom(disk, follower.repairBytes(pageCount * pageSize, disk.sharesBlocks));
+    if (why !== undefined) throw new AppError("REPAIR_NO_SPACE", [name, why]);
   }
 
   async #receiveBulk(target: SnapshotTarget, begin: SnapshotBegin__Output, signal: AbortSignal): Promise<void> {

@@ -3,8 +3,8 @@
  *
  * Always holds: effects on the data (follow, open, hand, close) run one after another, in the order of the transitions; a later transition
  * aborts what an earlier one still does. Fences are raised at once, beside them. Nothing is believed that the store answered after its deadline.
- * A lease is written down before the databases are opened under it and struck out after they are a follower's again: so a node that starts knows
- * whether it may have committed what nobody has.
+ * A lease is written down (by the host's `open`) before the databases are opened under it and struck out after they are a follower's again: so a node
+ * that starts knows whether it may have committed what nobody has.
  */
 import type { Standing } from "../core/standing.ts";
 import type { Held, LeaseStore, Member } from "../lease/lease.ts";
@@ -24,7 +24,7 @@ export interface RoleHost {
    * an acknowledged commit of a database with durability sync may be with none of them.
    */
   standings(timeoutMs: number): Promise<{ readonly own: Standing; readonly others: readonly Standing[]; readonly silent: readonly string[]; readonly lacking: string | undefined }>;
-  /** Fetches what others have more of, then lets applications write, in this epoch. */
+  /** Fetches what others have more of, publishes what it has stored, writes the lease down, then lets applications write, in this epoch. */
   open(held: Held, signal: AbortSignal): Promise<void>;
   /** Keeps writers out of every database, or lets them in. */
   fence(on: boolean): Promise<void>;
@@ -40,7 +40,7 @@ export interface RoleHost {
   tell(): void;
   /** The guardian watches over this moment; undefined: there is nothing to watch. */
   watchdog(times: LeaseTimes | undefined): void;
-  /** The lease that this node writes under, for its next start; undefined: none. */
+  /** The lease that this node writes under, for its next start; undefined: none any more. */
   remember(held: Held | undefined): void;
   /** Greatest epoch that this node has seen. */
   epochSeen(): number;
@@ -354,7 +354,6 @@ export class Roles {
     const held = this.#held;
     if (held === undefined || signal.aborted) return;
     try {
-      host.remember(held);
       await host.open(held, signal);
       if (!signal.aborted) this.#event("opened");
     } catch (error) {

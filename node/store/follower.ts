@@ -23,7 +23,8 @@ import { giveOwnership, ownershipOf, type Ownership } from "./ownership.ts";
 import { PageSums as Sums } from "./page-sums.ts";
 import { pausing } from "./primary.ts";
 import { Replica, type PageSource } from "./replica.ts";
-import { LogOutput } from "./tx-log.ts";
+import { repairBytes } from "./room.ts";
+import { LogOutput, type LogEntry } from "./tx-log.ts";
 import type { WalPoint } from "./wal-capture.ts";
 import { Turn } from "./turn.ts";
 
@@ -42,6 +43,8 @@ export interface FollowerHost {
 
 /** How long to wait for the last reader of a rollback-mode database before looking again whether a WAL is in use. */
 const EXCLUSIVE_MS = 200;
+/** A loss of power takes what was not synced yet: seconds of transactions. */
+const ENTRIES_LOOKED_AT = 10_000;
 /** Pages of one transaction up to this size stay in memory; more are spooled to a file. */
 const PAGES_IN_MEMORY_BYTES = 8 << 20;
 /** So many bytes of pages of a proposal stay in memory until it is confirmed. */
@@ -80,7 +83,8 @@ export class Follower {
     }
     // The files may be ahead of what is left of the log: the newest transaction in it must not be laid over them.
     if (database.log.lostEnd) database.distrust ??= "the end of the log was damaged";
-    const behind = !database.log.lostEnd && database.pendingInstall === undefined;
+    // Nor over files of which it is not known what they hold: after a loss of power they may be ahead of the log. See resolveDistrust.
+    const behind = database.distrust === undefined && database.pendingInstall === undefined;
     const replica = Replica.open(database.paths, { pageSize: this.#pageSizeOnDisk(), live: options.live });
     this.#replica = replica;
     this.#watchReplica();
@@ -264,6 +268,11 @@ export class Follower {
         this.database.tail.rewind(refused);
         return false;
       }
+      // A primary that was elected since went on from the same place without it.
+      if (tail.epoch < this.database.position.epoch) {
+        this.database.keepOvertaken(this.database.position.epoch);
+        return false;
+      }
       await this.#apply(tail.ltx, tail.epoch, undefined, undefined);
       return true;
     });
@@ -330,6 +339,8 @@ export class Follower {
         pages.copy(index, 0);
         files.write("follower:create", fd, ARENA, 0, header.pageSize, (pages.pgno(index) - 1) * header.pageSize);
       }
+      // Else a loss of power may leave the name, and zeroes below it.
+      await files.fdatasync("follower:create", fd);
     } finally {
       fs.closeSync(fd);
     }
@@ -405,14 +416,30 @@ export class Follower {
         }
       }
       database.adoptSnapshot(position, pageSize, sums);
+      this.#copied.clear();
     });
+  }
+
+  /** What a repair is about to write, by what is here. `whole`: bytes of the database that comes. */
+  repairBytes(whole: number, sharesBlocks: boolean): number {
+    const { paths } = this.database;
+    const [database = 0, wal = 0, here = 0] = [paths.database, paths.wal, `${paths.log}/snapshot.part`].map((path) => files.sizeOf(path));
+    const replaced = (this.#copied.has(paths.database) ? 0 : database) + (this.#copied.has(paths.wal) ? 0 : wal);
+    return repairBytes({ replaced, whole, here, wal, open: this.#replica !== undefined }, sharesBlocks);
   }
 
   /** Programs have these files open, so their content is replaced and not the files. The WAL first: a checkpoint may be carrying it into the database. */
   async #keepCopies(): Promise<void> {
     const { database } = this;
-    for (const path of [database.paths.wal, database.paths.database, `${database.paths.log}/state.json`, `${database.paths.log}/checksums`]) await database.keepCopy(path, "replaced by `sluice repair --from peer`");
+    for (const path of [database.paths.wal, database.paths.database, `${database.paths.log}/state.json`, `${database.paths.log}/checksums`]) {
+      if (this.#copied.has(path)) continue;
+      await database.keepCopy(path, "replaced by `sluice repair --from peer`");
+      this.#copied.add(path);
+    }
   }
+
+  /** Of a repair that a full disk has interrupted: they are not copied again. */
+  readonly #copied = new Set<string>();
 
   /** Goes to a verified state of the primary of which only the pages are at hand that differ from what is here: one transaction, as above. */
   async installRewind(rewind: { position: Position; sums: PageSums; history: EpochHistory; keepLogTo: number; copy(pgno: number, offset: number): void }): Promise<void> {
@@ -451,19 +478,36 @@ export class Follower {
     return sums;
   }
 
-  /** After distrust: reads everything. True when the content is what a known position says; else a snapshot is needed. */
+  /** After distrust: reads everything. True when the content is what a known position says, or the log leads there from it; else a snapshot is needed. */
   async resolveDistrust(): Promise<boolean> {
     return this.turn.run(async () => {
       const { database } = this;
       if (database.distrust === undefined) return true;
       if (this.#replica === undefined) return false;
-      const sums = await this.scan();
+      let sums = await this.scan();
+      const missing = database.pendingInstall === undefined && sums.checksum !== database.position.checksum ? this.#entriesAfter(sums.checksum) : undefined;
+      if (missing !== undefined && this.#replica.pageSize === database.pageSize) {
+        for (const { min } of missing) await this.#applyStored(min);
+        sums = await this.scan();
+      }
       const match = [database.position, database.pendingInstall].find((position) => position !== undefined && position.checksum === sums.checksum);
       if (match === undefined) return false;
       if (match === database.pendingInstall) database.adoptSnapshot(match, this.#replica.pageSize, sums);
       else database.adoptScan(sums, this.#replica.pageSize, match);
       return true;
     });
+  }
+
+  /** What of the log leads from a state to the position; undefined when that state is not one that the newest entries know. */
+  #entriesAfter(checksum: bigint): readonly LogEntry[] | undefined {
+    const { log, position } = this.database;
+    if (log.newest?.max !== position.txid) return undefined;
+    for (let index = log.entries.length - 1; index >= Math.max(0, log.entries.length - ENTRIES_LOOKED_AT); index--) {
+      const { min } = log.entries[index]!;
+      if (log.header(log.entries[index]!).preApplyChecksum === checksum) return log.entries.slice(index);
+      if (log.entries[index - 1]?.max !== min - 1) return undefined;
+    }
+    return undefined;
   }
 
   /** Somebody has written into the `-wal`: it is to be begun anew as soon as no reader is in the way. */

@@ -12,12 +12,12 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
 import { createRequire } from "node:module";
-import { existsSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import Database from "better-sqlite3";
 import { TestCluster, sluice, until, type TestNode } from "../support/cluster.ts";
+import { isRunning } from "../support/running.ts";
 
 const APP = fileURLToPath(new URL("../fixtures/express-life/app.ts", import.meta.url));
 const missing = ((): string | false => {
@@ -98,6 +98,8 @@ class Client {
   events = 0;
   chats = 0;
   stopping = false;
+  /** The nodes are gone: nothing is tried again. */
+  abandoned = false;
   /** The machine that this client talks to may die: any connection may break. */
   mayBreak = false;
   /** Ends what waits for the other side: a stream without news, a chat without an answer. */
@@ -127,6 +129,7 @@ class Client {
         // A 503 of the proxy means that nothing was executed.
         await sleep(50);
       } catch (error) {
+        if (this.abandoned) throw error;
         const { code, isReused } = error as { code?: string; isReused?: boolean };
         if (code === "ECONNREFUSED" || (isReused === true && isIdempotent)) await sleep(10);
         else if (this.mayBreak && isIdempotent) await sleep(10);
@@ -251,15 +254,13 @@ class Client {
 
 interface Disturbance { readonly name: string; /** Machines die: their clients' connections break. */ readonly breaks?: boolean; run(stage: Stage, node: TestNode): Promise<void> }
 
-const processGone = (pid: number): boolean => !existsSync(`/proc/${pid}`) || readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ");
-
 const DISTURBANCES: readonly Disturbance[] = [
   {
     name: "the engine is killed",
     run: async (_stage, node) => {
       const { engine } = node.pids();
       process.kill(engine!, "SIGKILL");
-      await until("another engine", () => processGone(engine!) && node.pids().engine !== undefined);
+      await until("another engine", () => !isRunning(engine!) && node.pids().engine !== undefined);
       await node.ready();
     },
   },
@@ -268,7 +269,7 @@ const DISTURBANCES: readonly Disturbance[] = [
     run: async (_stage, node) => {
       const { proxy } = node.pids();
       process.kill(proxy!, "SIGTERM");
-      await until("another proxy", () => processGone(proxy!) && node.pids().proxy !== undefined);
+      await until("another proxy", () => node.pids().proxies.some((pid) => pid !== proxy));
       await until("it to listen", async () => (await fetch(`http://127.0.0.1:${node.ports.proxy}/me`).catch(() => undefined))?.status === 200);
     },
   },
@@ -313,7 +314,12 @@ for (const { name, breaks = false, run } of DISTURBANCES) {
     const clients = nodes.map((node) => new Client(node.ports.proxy, `of-${node.name}`));
     for (const client of clients) client.mayBreak = breaks;
     const works = clients.flatMap((client) => [client.run(), client.watch(), client.chat()]);
-    t.after(() => clients.forEach((client) => client.stop()));
+    t.after(() => {
+      for (const client of clients) {
+        client.abandoned = true;
+        client.stop();
+      }
+    });
     const goOn = async (): Promise<void> => {
       const before = clients.map(({ rounds, events, chats }) => [rounds, events, chats]);
       await until(() => `all clients to go on; they had done ${JSON.stringify(before)}, now ${JSON.stringify(clients.map(({ rounds, events, chats }) => [rounds, events, chats]))}`, () => clients.every(({ rounds, events, chats, errors }, index) => {

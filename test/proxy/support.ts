@@ -22,7 +22,7 @@ import type { MetricsSnapshot } from "../../proxy/metrics.ts";
 import type { PathRule } from "../../proxy/rules.ts";
 import { freePorts } from "../support/ports.ts";
 
-export const PATIENCE_MS = 60_000;
+export const PATIENCE_MS = 120_000;
 
 /** Waits until `condition` gives a value. */
 export async function until<T>(what: string, condition: () => T | undefined | false | Promise<T | undefined | false>): Promise<T> {
@@ -52,6 +52,8 @@ export interface StandInState {
   epoch: number;
   primary?: { name: string; proxy: string };
   positions: Record<string, Mark>;
+  /** The drain that is asked for; none without. */
+  drain?: number;
 }
 
 const wirePositions = (positions: Record<string, Mark>): object[] => Object.entries(positions).map(([database, mark]) => ({ database, ...mark, checksum: Buffer.alloc(8) }));
@@ -163,8 +165,8 @@ export class StandInEngine {
   }
 
   #wire(): object {
-    const { name, proxy = "", role, epoch, primary, positions } = this.state;
-    return { self: { name, proxy }, role, epoch, primary: primary ?? null, ready: true, connected: true, positions: wirePositions(positions) };
+    const { name, proxy = "", role, epoch, primary, positions, drain = 0 } = this.state;
+    return { self: { name, proxy }, role, epoch, primary: primary ?? null, ready: true, connected: true, positions: wirePositions(positions), drain };
   }
 }
 

@@ -214,7 +214,7 @@ test("kill -9 of a primary's engine costs no epoch: the next engine goes on unde
   }
 });
 
-test("while the engine of a primary hangs, the guardian keeps writers out from the end of the lease on; they go on when the engine is back", { timeout: 300_000 }, async () => {
+for (const [how, dies] of [["hangs", false], ["dies, and its successor does not come up", true]] as const) test(`while the engine of a primary ${how}, the guardian keeps writers out from the end of the lease on; they go on when the engine is back`, { timeout: 300_000 }, async () => {
   const cluster = await TestCluster.start(["a"], SHORT);
   const opened: Database.Database[] = [];
   try {
@@ -234,7 +234,15 @@ test("while the engine of a primary hangs, the guardian keeps writers out from t
         return false;
       }
     }));
-    process.kill(engine!, "SIGSTOP");
+    let stopped = engine!;
+    if (dies) {
+      process.kill(engine!, "SIGKILL");
+      stopped = await until("its successor", () => {
+        const next = a.pids().engine;
+        return next === engine ? undefined : next;
+      });
+    }
+    process.kill(stopped, "SIGSTOP");
     try {
       await until("the fence", () => {
         try {
@@ -245,7 +253,7 @@ test("while the engine of a primary hangs, the guardian keeps writers out from t
         }
       });
     } finally {
-      process.kill(engine!, "SIGCONT");
+      process.kill(stopped, "SIGCONT");
     }
     db.pragma("busy_timeout = 30000");
     db.prepare("insert into t (x) select max(x) + 1 from t").run();

@@ -12,6 +12,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { NodeStatus } from "../../node/admin/status.ts";
 import { unmount } from "../../node/fuse/mount.ts";
 import { freePorts } from "./ports.ts";
+import { isRunning } from "./running.ts";
 
 const SLUICE = new URL("../../bin/sluice", import.meta.url).pathname;
 
@@ -102,7 +103,7 @@ export class TestNode {
   }
 
   /** Ids of the node's processes by their part: found by the data folder's lock that they share, or by the guardian's children. */
-  pids(): { guardian: number; engine: number | undefined; proxy: number | undefined } {
+  pids(): { guardian: number; engine: number | undefined; proxy: number | undefined; proxies: readonly number[] } {
     const guardian = this.process?.pid ?? 0;
     const children = fs.readdirSync("/proc").filter((id) => /^\d+$/.test(id)).flatMap((id) => {
       try {
@@ -113,13 +114,15 @@ export class TestNode {
         return []; // It has ended meanwhile.
       }
     });
-    return { guardian, engine: children.find(({ command }) => command.includes("engine"))?.pid, proxy: children.find(({ command }) => command.includes("proxy/main"))?.pid };
+    // One that was told to stop finishes its requests, perhaps beside the next one.
+    const proxies = children.filter(({ command }) => command.includes("proxy/main")).map(({ pid }) => pid);
+    return { guardian, engine: children.find(({ command }) => command.includes("engine"))?.pid, proxy: proxies.at(-1), proxies };
   }
 
   /** kill -9 of everything that belongs to the node. */
   async killAll(): Promise<void> {
-    const { guardian, engine, proxy } = this.pids();
-    for (const pid of [guardian, engine, proxy]) {
+    const { guardian, engine, proxies } = this.pids();
+    for (const pid of [guardian, engine, ...proxies]) {
       try {
         if (pid) process.kill(pid, "SIGKILL");
       } catch {
@@ -127,7 +130,7 @@ export class TestNode {
       }
     }
     await this.#exited;
-    await until(`processes of ${this.name} to be gone`, () => [engine, proxy].every((pid) => pid === undefined || !fs.existsSync(`/proc/${pid}`) || fs.readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ")));
+    await until(`processes of ${this.name} to be gone`, () => [engine, ...proxies].every((pid) => pid === undefined || !isRunning(pid)));
   }
 
   path(name: string): string {
