@@ -7,6 +7,7 @@
  */
 import * as grpc from "@grpc/grpc-js";
 import fs from "node:fs";
+import { setImmediate as nextTick } from "node:timers/promises";
 import { STREAM_PIECE_BYTES } from "../core/limits.ts";
 import type { Database } from "../store/database.ts";
 import { epochAt, type EpochHistory } from "../store/epoch-history.ts";
@@ -389,12 +390,16 @@ class Session {
 
   /**
    * What the follower has stored and nobody has told it about: committed here, then it is sent; or not, then it was refused, or its commit ended
-   * with an earlier engine of this node. Which of the two is known once what is committed here is captured.
+   * with an earlier engine of this node. Which of the two is known once what is committed here is captured. One that is still undecided was offered again.
    */
   async #settleTails(tails: Hello__Output["tails"]): Promise<void> {
     for (const { position, serial } of tails) {
       const name = position?.database ?? "";
       try {
+        await this.#store.flushAll([name]);
+        if (this.#quorum.live(name)?.serial === serial) continue;
+        // Decided a moment ago, and not yet done: a capture does not wait for that.
+        while (this.#store.databases.get(name)?.primary?.isHolding === true && this.#quorum.live(name) === undefined) await nextTick();
         await this.#store.flushAll([name]);
         const known = this.#store.databases.get(name)?.database;
         if (known !== undefined && known.distrust === undefined && known.position.txid < position!.txid) this.#send({ rewind: { database: name, serial } });

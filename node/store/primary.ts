@@ -366,6 +366,11 @@ export class Primary {
     });
   }
 
+  /** A commit waits for followers, or has just been decided. */
+  get isHolding(): boolean {
+    return this.#holding;
+  }
+
   async #hold(sync: SyncCommits, draft: Draft): Promise<() => void> {
     this.#holding = true;
     try {
