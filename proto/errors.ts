@@ -26,6 +26,7 @@ export const ERRORS = {
   DATABASE_NOT_FOUND: row("NOT_FOUND", 404, "ENOENT", 'Cannot find database "%s"', "`sluice status` lists the databases of this node."),
   DIVERGED_NOT_FOUND: row("NOT_FOUND", 404, "ENOENT", 'Cannot find diverged history "%s"', "`sluice diverged list` shows what there is."),
   DRIVER_UNAVAILABLE: row("FAILED_PRECONDITION", 500, "ENOSYS", "Cannot mount with driver %s: %s", "Choose another `fuse.driver`, or provide what is missing."),
+  ELECTION_LACKS: row("FAILED_PRECONDITION", 503, "EAGAIN", "Cannot become the primary: %s", "Start the nodes that are named, or let this machine reach them. `sluice promote --force` goes on without them."),
   FOREIGN_CLUSTER: row("FAILED_PRECONDITION", 409, "EPERM", "Cannot follow %s: it belongs to cluster %s, this node to cluster %s", "Point `lease.primary` at a node of this cluster, or give this node an empty data folder."),
   FOREIGN_VERSION: row("FAILED_PRECONDITION", 409, "EPROTO", "Cannot talk to %s: it speaks protocol version %s, this node %s", "Run the same release of Sluice on all nodes."),
   HANDOFF_REFUSED: row("FAILED_PRECONDITION", 409, "EPERM", "Cannot hand the lease over: %s", "`sluice status` shows who is the primary and who follows; the lease moves only with `lease.type` local, etcd or consul, to a candidate that is connected."),

@@ -22,10 +22,10 @@ import { pageNumbers, rewind } from "./rewind.ts";
 import { historiesOf, historyOf, toWireHistory } from "./wire-history.ts";
 import { AppError, isAppError } from "../../proto/errors.ts";
 import { receivePages } from "./bulk-receive.ts";
+import { WayUp, type FollowStream } from "./link-follower.ts";
 import { CHANNEL_OPTIONS, PROTOCOL_VERSION, ReplicationService, fromWire, toWire, type WirePosition } from "../../proto/grpc.ts";
 import { ZERO_POSITION, hasReached, samePosition, type Position } from "../../proto/position.ts";
 import type { FollowDown__Output } from "../../proto/gen/sluice/v1/FollowDown.ts";
-import type { FollowUp } from "../../proto/gen/sluice/v1/FollowUp.ts";
 import type { Hello } from "../../proto/gen/sluice/v1/Hello.ts";
 import type { NodeRef, NodeRef__Output } from "../../proto/gen/sluice/v1/NodeRef.ts";
 import type { Positions__Output } from "../../proto/gen/sluice/v1/Positions.ts";
@@ -75,8 +75,6 @@ interface ReplicationStub extends grpc.Client {
   positions(request: PositionsRequest, options: grpc.CallOptions, done: (error: grpc.ServiceError | null, value?: Positions__Output) => void): void;
 }
 
-type FollowStream = grpc.ClientDuplexStream<FollowUp, FollowDown__Output>;
-
 const BACKOFF_MS = [50, 100, 200, 500, 1_000, 2_000];
 const SILENCE_MS_MAX = 10_000;
 const DAMAGE_CHECK_MS = 1_000;
@@ -92,7 +90,7 @@ export class ReplicationClient {
   readonly #histories = new Map<string, EpochHistory>();
   #primaryId = "";
   readonly #behindSince = new Map<string, number>();
-  #stream: FollowStream | undefined;
+  #stream: WayUp | undefined;
   #queuedBytes = 0;
   /** Applies and snapshots that are under way. */
   readonly #running = new Set<Promise<void>>();
@@ -115,7 +113,7 @@ export class ReplicationClient {
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#prepared = new Prepared({
-      followerOf: (name) => options.store.followerOf(name), send: (message) => void this.#stream?.write(message), applied: (follower) => this.#ack(follower),
+      followerOf: (name) => options.store.followerOf(name), send: (...messages) => this.#stream?.write(...messages), ack: ({ database }) => ({ ack: toWire(database.name, database.position) }),
       epoch: () => this.epoch,
       historyOf: (name) => this.#histories.get(name),
       resend: (name) => {
@@ -155,25 +153,19 @@ export class ReplicationClient {
   }
 
   #connect(): void {
-    const stream = this.#client.follow();
     this.#bulk = true;
-    this.#stream = stream;
     this.#lastHeardMs = Date.now();
-    let over = false;
-    const lost = (error: grpc.ServiceError | undefined): void => {
-      if (over) return;
-      over = true;
-      this.#disconnected(error);
-    };
-    stream.on("data", (message: FollowDown__Output) => {
-      this.#lastHeardMs = Date.now();
-      this.#receive(message).catch((error: unknown) => {
-        this.#options.report("error", "A message of the primary could not be used", error);
-        stream.cancel();
-      });
+    const stream = new WayUp(this.#client.follow(), {
+      onMessage: (message) => {
+        this.#lastHeardMs = Date.now();
+        this.#receive(message).catch((error: unknown) => {
+          this.#options.report("error", "A message of the primary could not be used", error);
+          stream.cancel();
+        });
+      },
+      onLost: (error) => this.#disconnected(error),
     });
-    stream.on("error", (error: grpc.ServiceError) => lost(error));
-    stream.on("end", () => lost(undefined));
+    this.#stream = stream;
     stream.write({ hello: this.hello() });
   }
 
@@ -224,6 +216,7 @@ export class ReplicationClient {
     this.primary = welcome.node ?? undefined;
     this.epoch = welcome.epoch;
     this.#primaryId = welcome.nodeId;
+    if (welcome.link.length > 0) this.#stream?.openLink(splitAddress(this.#options.address), welcome.link);
     for (const [name, history] of historiesOf(welcome.histories)) this.#histories.set(name, history);
     this.connected = true;
     this.#attempt = 0;

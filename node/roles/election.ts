@@ -35,8 +35,12 @@ export interface Waited {
   readonly silentMs: number;
 }
 
-/** "take" the lease now, or "wait" for a node that is ahead. `silent`: so many members have not answered, though nobody knows that they are gone. */
-export function decideElection(own: Standing, others: readonly Standing[], silent: number, waited: Waited): "take" | "wait" {
+/**
+ * "take" the lease now, or "wait" for a node that is ahead. `silent`: so many members have not answered, though nobody knows that they are gone. `lacking`: what
+ * nodes without which an acknowledged commit may be missing; then there is no end to the waiting.
+ */
+export function decideElection(own: Standing, others: readonly Standing[], silent: number, waited: Waited, lacking?: string): "take" | "wait" {
+  if (lacking !== undefined) return "wait";
   if (waited.ms >= waited.mostMs) return "take";
   if (silent > 0 && waited.ms < waited.silentMs) return "wait";
   const refused = refusals([own, ...others]);

@@ -19,8 +19,11 @@ export interface RoleHost {
   /** Streams from the holder; where it does so already nothing changes. */
   follow(holder: Member, epoch: number): Promise<void>;
   unfollow(): Promise<void>;
-  /** Where this node and the others stand, of those that answer in time; at least itself. `silent`: the ids of those that may merely be slow. */
-  standings(timeoutMs: number): Promise<{ readonly own: Standing; readonly others: readonly Standing[]; readonly silent: readonly string[] }>;
+  /**
+   * Where this node and the others stand, of those that answer in time; at least itself. `silent`: the ids of those that may merely be slow. `lacking`: why
+   * an acknowledged commit of a database with durability sync may be with none of them.
+   */
+  standings(timeoutMs: number): Promise<{ readonly own: Standing; readonly others: readonly Standing[]; readonly silent: readonly string[]; readonly lacking: string | undefined }>;
   /** Fetches what others have more of, publishes what it has stored, writes the lease down, then lets applications write, in this epoch. */
   open(held: Held, signal: AbortSignal): Promise<void>;
   /** Keeps writers out of every database, or lets them in. */
@@ -63,6 +66,8 @@ const YIELD_MS = 1_500;
 /** A member that does not answer may have what nobody else has, and gets so long: its machine may be busy. */
 const SILENT_MS = 1_000;
 const ASK_AGAIN_MS = 40;
+/** While something is lacking that may take long. */
+const LACKING_MS = 200;
 const ASK_MS = 250;
 const RESERVE_MS = 3_000;
 const FIRST_READ_MS = 3_000;
@@ -236,7 +241,7 @@ export class Roles {
       this.#abort = new AbortController();
     }
     if (!holdsLease(next.state)) this.#letGo(next.state);
-    if (next.state !== "electing") this.#electing = undefined;
+    if (next.state !== "electing") this.#electing = this.#lacking = undefined;
     const { signal } = this.#abort;
     for (const effect of next.effects) this.#do(effect, signal);
   }
@@ -283,14 +288,23 @@ export class Roles {
     const { host, self } = this.#options;
     const since = (this.#electing ??= { sinceMs: performance.now() }).sinceMs;
     while (!signal.aborted) {
-      const { own, others, silent } = await host.standings(ASK_MS);
+      const { own, others, silent, lacking } = await host.standings(ASK_MS);
       if (signal.aborted) return;
+      if (lacking !== undefined && this.#lacking === undefined) host.report("warn", `This node does not take the free lease: ${lacking}`);
+      this.#lacking = lacking;
       // Who lost the lease is most likely why there is an election.
       const awaited = silent.filter((nodeId) => nodeId !== this.#former).length;
-      const decision = decideElection(own, others.filter(({ nodeId }) => nodeId !== self.nodeId), awaited, { ms: performance.now() - since, mostMs: YIELD_MS, silentMs: SILENT_MS });
+      const decision = decideElection(own, others.filter(({ nodeId }) => nodeId !== self.nodeId), awaited, { ms: performance.now() - since, mostMs: YIELD_MS, silentMs: SILENT_MS }, lacking);
       if (decision === "take") return this.#event("elected");
-      await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+      await new Promise((resolve) => setTimeout(resolve, lacking === undefined ? ASK_AGAIN_MS : LACKING_MS));
     }
+  }
+
+  #lacking: string | undefined;
+
+  /** What the election that is under way lacks, if anything but time. */
+  get lacking(): string | undefined {
+    return this.#state === "electing" ? this.#lacking : undefined;
   }
 
   async #acquire(signal: AbortSignal): Promise<void> {

@@ -154,6 +154,11 @@ export class CaptureClock {
       if (++entry.idleEvents > IDLE_EVENTS_MAX) this.#unwatch(entry);
       return;
     }
+    if (entry.primary.sync !== undefined) {
+      // Its commits announce themselves; each event would wake the thread that they wait for. The timer looks for those that could not.
+      this.#unwatch(entry);
+      return this.#poll(entry);
+    }
     entry.idleEvents = 0;
     entry.spinning = true;
     let left = SPINS;
@@ -209,7 +214,7 @@ export class CaptureClock {
 
   /** How long the next look at a busy database can wait. What a checkpoint has just had captured counts as a look. */
   #restMs({ heavy, lookedMs, primary }: Watched): number {
-    return heavy ? HEAVY_POLL_MS - (performance.now() - Math.max(lookedMs, primary.capturedMs)) : 0;
+    return heavy || primary.sync !== undefined ? HEAVY_POLL_MS - (performance.now() - Math.max(lookedMs, primary.capturedMs)) : 0;
   }
 
   #tick(): void {

@@ -12,6 +12,7 @@ import { files } from "../io/files.ts";
 import { WAL_DMS_LOCK } from "../sqlite/lock-bytes.ts";
 import { decodeLtx, decodeLtxFile } from "../ltx/decoder.ts";
 import type { LtxHeader } from "../ltx/header.ts";
+import type { LtxTrailer } from "../ltx/trailer.ts";
 import { AppError } from "../../proto/errors.ts";
 import { formatHex16, formatPosition, type Position } from "../../proto/position.ts";
 import type { Database } from "./database.ts";
@@ -46,12 +47,16 @@ const EXCLUSIVE_MS = 200;
 const ENTRIES_LOOKED_AT = 10_000;
 /** Pages of one transaction up to this size stay in memory; more are spooled to a file. */
 const PAGES_IN_MEMORY_BYTES = 8 << 20;
+/** So many bytes of pages of a proposal stay in memory until it is confirmed. */
+const PROPOSAL_KEPT_BYTES = 256 << 10;
 
 export class Follower {
   readonly database: Database;
   readonly turn = new Turn();
   readonly #host: FollowerHost;
   #replica: Replica | undefined;
+  /** What was read of the proposal that was stored last. */
+  #proposal: { readonly ltx: Buffer; readonly header: LtxHeader; readonly trailer: LtxTrailer; readonly sums: [number, bigint][]; readonly pages: PageSpool } | undefined;
   healed = 0;
   damaged = 0;
 
@@ -175,8 +180,11 @@ export class Follower {
   async #apply(ltx: Buffer | { path: string; size: number }, epoch: number, ownership: Ownership | undefined, history: EpochHistory | undefined): Promise<void> {
     const { database } = this;
     const position = database.position;
-    let pages: PageSpool | undefined;
-    const sums: [number, bigint][] = [];
+    // A proposal that is confirmed has been read already.
+    const read = this.#proposal?.ltx === ltx ? this.#proposal : undefined;
+    let pages: PageSpool | undefined = read?.pages;
+    const sums = read?.sums ?? [];
+    this.#proposal = undefined;
     const onPage = (pgno: number, page: Buffer, offset: number): void => {
       pages ??= new PageSpool(database.paths.log, page.length);
       sums.push([pgno, pageChecksumAt(pgno, offset, page.length)]);
@@ -184,9 +192,9 @@ export class Follower {
     };
     const fd = Buffer.isBuffer(ltx) ? undefined : files.open("apply:received", ltx.path, "r");
     try {
-      const { header, trailer } = Buffer.isBuffer(ltx)
+      const { header, trailer } = read ?? (Buffer.isBuffer(ltx)
         ? decodeLtx(ltx, onPage)
-        : decodeLtxFile((buffer, offset) => files.read("apply:received", fd!, buffer, 0, buffer.length, offset), ltx.size, onPage);
+        : decodeLtxFile((buffer, offset) => files.read("apply:received", fd!, buffer, 0, buffer.length, offset), ltx.size, onPage));
       if (database.distrust !== undefined) throw this.#mismatch(header, database.distrust);
       const verdict = judgeTransaction({ history: database.epochs, txid: position.txid, epoch: position.epoch }, { epoch, maxTxid: header.maxTxid }, history);
       if (verdict === "known") return; // Sent again after a reconnection.
@@ -215,13 +223,21 @@ export class Follower {
     await this.turn.run(() => {
       const { database } = this;
       const sums: [number, bigint][] = [];
-      const { header, trailer } = decodeLtx(ltx, (pgno, page, offset) => sums.push([pgno, pageChecksumAt(pgno, offset, page.length)]));
+      // Kept while they are few: in a moment they are confirmed, most likely.
+      let pages: PageSpool | undefined = new PageSpool(database.paths.log, database.pageSize);
+      const { header, trailer } = decodeLtx(ltx, (pgno, page, offset) => {
+        sums.push([pgno, pageChecksumAt(pgno, offset, page.length)]);
+        if (pages !== undefined && sums.length * page.length <= PROPOSAL_KEPT_BYTES) pages.add(pgno, page);
+        else pages = undefined;
+      });
+      this.#proposal = undefined;
       if (database.distrust !== undefined) throw this.#mismatch(header, database.distrust);
       if (serial <= database.tail.refused) throw this.#mismatch(header, "it was refused");
       if (header.minTxid !== database.position.txid + 1) throw this.#mismatch(header, "it does not follow");
       this.#checkFits(header, database.position);
       if (this.#checksumAfter(header, sums) !== trailer.postApplyChecksum) throw this.#mismatch(header, "the result would have another checksum");
       database.tail.store({ epoch, txid: header.maxTxid, serial, preApplyChecksum: header.preApplyChecksum, checksum: trailer.postApplyChecksum, ltx });
+      if (pages !== undefined && header.pageSize === database.pageSize) this.#proposal = { ltx, header, trailer, sums, pages };
     });
   }
 

@@ -83,11 +83,16 @@ export class WalCapture {
     return this.#unpublished !== undefined;
   }
 
-  /** Whether frames that are in the log were never published: their writer died, or failed after its commit. Asked by the next writer, who comes after. */
-  wasNeverPublished(): boolean {
-    const never = this.awaitsPublication;
+  /**
+   * Asked by the next writer, who comes after: "never" when frames that are in the log were never published, because their writer died, or failed after its
+   * commit; "only" when they were, and nothing else has come since; "unknown" when there were none, or what came since is still to be looked at.
+   */
+  publication(): "never" | "only" | "unknown" {
+    if (this.#unpublished === undefined) return "unknown";
+    const look = this.look();
+    const never = this.#unpublished !== undefined;
     this.#unpublished = undefined;
-    return never;
+    return never ? "never" : look === "none" ? "only" : "unknown";
   }
 
   close(): void {
@@ -209,6 +214,12 @@ export class WalCapture {
     } finally {
       this.captured = before;
     }
+  }
+
+  /** Reads up to `length` bytes of the `-wal` at `at`. */
+  read(target: Uint8Array, offset: number, length: number, at: number): number {
+    const wal = this.#wal();
+    return wal === undefined ? 0 : files.read("capture:wal", wal, target, offset, length, at);
   }
 
   /** Reads the page that a frame holds. */

@@ -7,7 +7,7 @@
  * | | static | local | etcd | consul |
  * |---|---|---|---|---|
  * | acquire, renew, release, watch | yes, within one process | yes | yes | yes |
- * | race, expiry, transfer, epochs over restarts, members, cluster id, outage, garbage, lost memory | no: nothing is stored | yes | yes | yes |
+ * | race, expiry, transfer, epochs over restarts, members, cluster id, electorate, outage, garbage, lost memory | no: nothing is stored | yes | yes | yes |
  * | answers after the deadline | no: nothing is asked | by a locked and a slow file | by a delaying relay | by a delaying relay |
  */
 import assert from "node:assert/strict";
@@ -17,7 +17,7 @@ import { after, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
 import type { LeaseConfig } from "../../node/core/config.ts";
-import type { Held, LeaseStore, Member } from "../../node/lease/lease.ts";
+import type { Electorate, Held, LeaseStore, Member } from "../../node/lease/lease.ts";
 import { isAppError } from "../../proto/errors.ts";
 import { memberOf } from "./members.ts";
 
@@ -38,7 +38,7 @@ export interface Place {
   close(): Promise<void>;
 }
 
-export type RawName = "lease" | "epoch" | "cluster-id" | "member";
+export type RawName = "lease" | "epoch" | "cluster-id" | "electorate" | "member";
 
 /** Past the store: what another program may do to it. */
 export interface RawAccess {
@@ -356,6 +356,20 @@ function facts(subject: Subject): void {
     assert.deepEqual(await one.members(LONG_MS), [moved, b]);
   });
 
+  fact("who counts is changed by whoever knows what stands there, by one of several at once, and stays", "clusterId", async (_, open) => {
+    const clients = [await open(), await open(), await open()];
+    const [one, two] = clients as [LeaseStore, LeaseStore, LeaseStore];
+    assert.equal(await one.electorate(LONG_MS), undefined);
+    const of = (revision: number, ...nodes: readonly (typeof a)[]): Electorate => ({ epoch: 1, revision, nodes: nodes.map(({ nodeId, name }) => ({ nodeId, name })) });
+    assert.equal(await one.setElectorate(of(7, a), of(8, b), LONG_MS), false, "it says that something stands there");
+    assert.equal(await one.setElectorate(undefined, of(1, a), LONG_MS), true);
+    assert.equal(await two.setElectorate(undefined, of(1, b), LONG_MS), false, "it does not know what stands there");
+    assert.deepEqual(await two.electorate(LONG_MS), of(1, a));
+    const raced = await Promise.all(clients.map((client, index) => client.setElectorate(of(1, a), of(2 + index, a, b), LONG_MS)));
+    assert.equal(raced.filter(Boolean).length, 1, "one of them");
+    assert.deepEqual(await (await open()).electorate(LONG_MS), of(2 + raced.indexOf(true), a, b));
+  });
+
   fact("of several cluster ids that are proposed at once the first one wins, for ever", "clusterId", async (_, open) => {
     const clients = [await open(), await open(), await open(), await open()];
     const ids = await Promise.all(clients.map((client, index) => client.clusterId(`${index + 1}`.repeat(16), LONG_MS)));
@@ -427,6 +441,7 @@ function facts(subject: Subject): void {
     ["lease", JSON.stringify({ ...goodLease, epoch: "3" })], ["lease", JSON.stringify({ ...goodLease, sluice: 2 })], ["lease", JSON.stringify({ ...goodLease, token: "x" })], ["lease", JSON.stringify({ ...goodLease, holder: { name: "a" } })],
     ["lease", JSON.stringify({ ...goodLease, reservation: { nodeId: "b", ms: 1 } })], ["lease", JSON.stringify({ ...goodLease, reservation: { nodeId: b.nodeId, ms: -5 } })],
     ["epoch", "-1"], ["epoch", "99999999999999999999"], ["epoch", "9007199254740993"], ["epoch", "eleven"], ["epoch", ""], ["epoch", Buffer.from([0, 255, 128])],
+    ["electorate", "{}"], ["electorate", '{"sluice":1,"epoch":1,"revision":1,"nodes":[{"nodeId":"x","name":"a"}]}'],
     ["cluster-id", "no"], ["cluster-id", Buffer.from([0, 255, 128])],
   ];
 
@@ -442,7 +457,10 @@ function facts(subject: Subject): void {
       await raw.write(name, bytes);
       const isCorrupt = (error: unknown): boolean => isAppError(error, "LEASE_STORE_CORRUPT") && error.message.includes(raw.pathOf(name)) && /; if no other program/.test(error.message);
       const why = `${name}: ${bytes.toString("latin1")}`;
-      if (name === "cluster-id") await assert.rejects(store.clusterId("d".repeat(16), LONG_MS), isCorrupt, why);
+      if (name === "electorate") {
+        await assert.rejects(store.electorate(LONG_MS), isCorrupt, why);
+        await assert.rejects(store.setElectorate(undefined, { epoch: 1, revision: 1, nodes: [] }, LONG_MS), isCorrupt, why);
+      } else if (name === "cluster-id") await assert.rejects(store.clusterId("d".repeat(16), LONG_MS), isCorrupt, why);
       else await assert.rejects(store.acquire(b, acquireOptions), isCorrupt, why);
       if (name === "lease") {
         await assert.rejects(store.read(LONG_MS), isCorrupt, why);

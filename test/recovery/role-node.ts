@@ -67,7 +67,7 @@ export class RoleNode {
     grpcServer.addService(ReplicationService.service, { ...this.server.handlers(), ...peerHandlers(this.store, facts) });
     const member = { ...self, nodeId: identity.nodeId, candidate: true };
     this.role = new EngineRole({
-      dataDir: root, boot: boot.toString("hex"), store: this.store, leases: this.leases, self: member, server: this.server, mount: () => undefined, hello,
+      dataDir: root, boot: boot.toString("hex"), store: this.store, leases: this.leases, self: member, server: this.server, syncReplicas: [], isSync: () => false, mount: () => undefined, hello,
       startClient: (address) => new ReplicationClient({
         store: this.store, address, self, nodeId: identity.nodeId, clusterId: () => identity.clusterId, adoptClusterId: (id) => identity.adoptClusterId(id),
         onChange: () => undefined, onTakeLease: () => void this.roles.take(), seenEpoch: () => identity.seenEpoch, sawEpoch: (epoch) => identity.sawEpoch(epoch), report,

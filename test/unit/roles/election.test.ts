@@ -4,6 +4,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { Standing } from "../../../node/core/standing.ts";
 import { aheadIn, decideElection, type Waited } from "../../../node/roles/election.ts";
+import { unheard } from "../../../node/roles/electorate-keeper.ts";
 import { callDeadline, leaseTimes, renewDelay } from "../../../node/roles/lease-time.ts";
 import type { Position } from "../../../proto/position.ts";
 
@@ -78,4 +79,28 @@ test("the fence is up before the lease can end, with time for another renewal be
     const secondTry = renewDelay("renewed", ttlMs) + callDeadline(ttlMs) + renewDelay("unanswered", ttlMs);
     assert.ok(5_000 + secondTry < fenceMs, `${ttlMs}: a second try is sent before the fence`);
   }
+});
+
+test("an election with durability sync waits for nobody as long as at most `syncReplicas` of those who count are silent, and then without end", () => {
+  const electorate = { epoch: 1, revision: 4, nodes: ["a", "b", "c", "d"].map((name) => ({ nodeId: `id-${name}`, name })) };
+  const heard = (...names: string[]): ReadonlySet<string> => new Set(names.map((name) => `id-${name}`));
+  const cases: [ReadonlySet<string>, number, readonly string[]][] = [
+    [heard("a", "b", "c", "d"), 1, []], [heard("a", "b", "c"), 1, []], [heard("a", "b"), 1, ["c", "d"]], [heard("a", "b"), 2, []], [heard("a"), 2, ["b", "c", "d"]],
+    // Who does not count makes up for nobody.
+    [heard("a", "x", "y", "z"), 1, ["b", "c", "d"]],
+  ];
+  for (const [names, replicas, expected] of cases) assert.deepEqual(unheard(electorate, names, replicas), expected);
+  assert.deepEqual(unheard(undefined, heard("a"), 1), []);
+  assert.equal(decideElection(node("a", {}), [], 0, { ...young, ms: 1_000_000 }, "two nodes"), "wait");
+});
+
+test("of nodes that a commit asked for, every part of the electorate that an election accepts has one", () => {
+  fc.assert(fc.property(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 3 }), fc.nat(), fc.nat(), (size, replicas, storedBits, heardBits) => {
+    const nodes = Array.from({ length: size }, (_, i) => ({ nodeId: String(i), name: String(i) }));
+    const stored = nodes.filter((_, i) => (storedBits >> i) % 2 === 1);
+    const heard = new Set(nodes.filter((_, i) => (heardBits >> i) % 2 === 1).map(({ nodeId }) => nodeId));
+    // Acknowledged: by the primary and `replicas` more.
+    if (stored.length < replicas + 1 || unheard({ epoch: 1, revision: 1, nodes }, heard, replicas).length > 0) return;
+    assert.ok(stored.some(({ nodeId }) => heard.has(nodeId)));
+  }));
 });
