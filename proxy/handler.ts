@@ -147,7 +147,12 @@ export class Handler {
       this.#invalid(exchange, asked.reason, asked.code, asked.options);
       return false;
     }
-    Object.assign(exchange, asked);
+    exchange.checked = asked.checked;
+    exchange.rule = asked.rule;
+    exchange.consistency = asked.consistency;
+    exchange.ack = asked.ack;
+    exchange.clientKey = asked.clientKey;
+    exchange.want = asked.want;
     const { body } = asked.checked;
     if (body.kind === "chunked" || (body.kind === "length" && body.bytes > 0)) {
       exchange.body = new BodySource(request, { limits: this.#parts.config.limits, room: this.#room, onWanted: () => exchange.expectsContinue && response?.writeContinue() });
