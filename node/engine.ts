@@ -31,7 +31,6 @@ import { ReplicationClient } from "./replication/client.ts";
 import { peerHandlers, publishedPositions } from "./replication/peers.ts";
 import { ReplicationServer } from "./replication/server.ts";
 import { toWireHistory } from "./replication/wire-history.ts";
-import { runInSlicesOf } from "./native/libc.ts";
 import { Roles } from "./roles/roles.ts";
 import { highestEpochOnDisk } from "./store/sidecar.ts";
 import { Store } from "./store/store.ts";
@@ -43,8 +42,6 @@ import type { Hello } from "../proto/gen/sluice/v1/Hello.ts";
 import type { NodeRef } from "../proto/gen/sluice/v1/NodeRef.ts";
 
 const CLUSTER_ID_MS = 2_000;
-/** Programs wait for what this process does, and it does little at a time. */
-const SLICE_NS = 100_000;
 /** How long a promotion may take, a handoff by the primary included. */
 const PROMOTE_MS = 10_000;
 
@@ -399,8 +396,6 @@ async function begin(init: Init): Promise<void> {
     say({ type: "fatal", error: reportError(error) });
     setTimeout(() => process.kill(process.pid, "SIGKILL"), 50);
   };
-  // Before the FUSE thread is started, which inherits it. Without effect where it is not heeded.
-  runInSlicesOf(SLICE_NS);
   process.on("uncaughtException", die);
   process.on("unhandledRejection", die);
   try {
