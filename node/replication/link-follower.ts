@@ -4,7 +4,6 @@
  * Always holds: messages come in one order, whichever way they take; call and link end together. A link that cannot be opened changes nothing; one that breaks
  * before it has brought anything is not asked for in the next call, because something between the nodes may let only HTTP/2 through.
  */
-import { connect } from "node:net";
 import type * as grpc from "@grpc/grpc-js";
 import { MAGIC } from "../../proto/bulk-frames.ts";
 import { UP_CODEC } from "../../proto/link-frames.ts";
@@ -47,9 +46,7 @@ export class WayUp {
   openLink(where: { readonly host: string; readonly port: number }, token: Buffer): void {
     this.#address = `${where.host}:${where.port}`;
     if (WayUp.#broken.delete(this.#address)) return;
-    const socket = connect({ ...where, noDelay: true });
-    socket.write(Buffer.concat([MAGIC, token]));
-    this.#link = new Link(socket, UP_CODEC, {
+    this.#link = Link.dial(where, Buffer.concat([MAGIC, token]), UP_CODEC, {
       onMessage: (message) => {
         this.#heard = true;
         this.#onMessage(message);
