@@ -12,9 +12,13 @@ import { fileURLToPath } from "node:url";
 import type { NodeStatus } from "../node/admin/status.ts";
 import { until } from "../test/support/cluster.ts";
 import { freePorts } from "../test/support/ports.ts";
-import { Skip } from "./question.ts";
+import { Unavailable } from "./question.ts";
 
 export const SLUICE = fileURLToPath(new URL("../bin/sluice", import.meta.url));
+
+const START_MS_MAX = 120_000;
+/** How often a condition is looked at whose time counts. */
+const LOOK_MS = 20;
 
 export type Driver = "passthrough" | "fuse-native";
 
@@ -61,12 +65,12 @@ export class BenchNode {
     this.#process = child;
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (data: Buffer) => (this.#output = (this.#output + data.toString()).slice(-10_000)));
     const status = await until(`node ${this.name}`, async () => {
-      if (child.exitCode !== null) throw new Skip(`node ${this.name} ended with ${child.exitCode}: ${this.#output.trim()}`);
+      if (child.exitCode !== null) throw new Unavailable(`node ${this.name} ended with ${child.exitCode}: ${this.#output.trim()}`);
       const now = await this.status();
       return now?.ready === true ? now : undefined;
-    });
+    }, START_MS_MAX, LOOK_MS);
     const took = performance.now() - startedAt;
-    if (status.mount.driver !== driver) throw new Skip(`the node runs driver ${status.mount.driver} although its configuration asks for ${driver}`);
+    if (status.mount.driver !== driver) throw new Unavailable(`the node runs driver ${status.mount.driver} although its configuration asks for ${driver}`);
     return took;
   }
 
@@ -150,7 +154,7 @@ export class Nodes {
     await until(`the follower to hold all of ${name}`, async () => {
       const want = await this.primary.position(name);
       return want !== "" && want === (await this.follower.position(name));
-    }, limitMs);
+    }, limitMs, LOOK_MS);
     return performance.now() - startedAt;
   }
 

@@ -20,8 +20,8 @@ const CONNECTIONS = 32;
 const PACED_CONNECTIONS = 16;
 const REQUESTS_PER_SECOND = 2_000;
 const IDLE_CONNECTIONS = 10_000;
-/** Node's compilers need some thousands of requests before they are done: so many turns before the first that counts. */
-const WARM_UP_TURNS = 4;
+/** Node's compilers need some thousands of requests before they are done: so long before the first turn that counts. */
+const WARM_UP_SECONDS = 4;
 
 interface CannonResult { readonly requests: { readonly total: number }; readonly duration: number; readonly errors: number; readonly non2xx: number; readonly latency: { readonly p50: number; readonly p99: number; readonly p99_9: number } }
 const autocannon = createRequire(import.meta.url)("autocannon") as (options: object) => Promise<CannonResult>;
@@ -40,12 +40,12 @@ async function turn({ name, port, pid, load }: Side, seconds: number): Promise<T
 async function measure(bench: Bench): Promise<readonly Outcome[]> {
   if (bench.driver !== "passthrough") throw new Skip("the proxy is the same under both drivers");
   const sides = await startSides(bench);
-  const seconds = Math.max(1, Math.round((bench.effort.roundMs * 2) / 1_000));
+  const seconds = Math.max(1, Math.round(bench.effort.roundMs / 1_000));
   // First of all: garbage of earlier requests would hide what connections take.
   const idle = new Map<string, number>();
   for (const name of ["Sluice, local read", "http-proxy", "HAProxy, 1 thread", "nginx, 1 worker"]) idle.set(name, await idleKiB(sides.find((side) => side.name === name)!));
   for (const side of sides) {
-    const { rate, cpuUs } = await turn(side, seconds * WARM_UP_TURNS);
+    const { rate, cpuUs } = await turn(side, WARM_UP_SECONDS);
     bench.say(`warm: ${side.name}: ${Math.round(rate)} requests/s, ${cpuUs.toFixed(0)} us`);
   }
   const turns = new Map<string, Turn[]>(sides.map(({ name }) => [name, []]));

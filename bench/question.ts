@@ -39,6 +39,9 @@ export interface Question {
 
 export class Skip extends Error {}
 
+/** The node does not run as it was asked to: no other question would get further. */
+export class Unavailable extends Skip {}
+
 /** What a question works with. */
 export class Bench {
   /** An empty folder on the file system that is measured. */

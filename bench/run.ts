@@ -3,7 +3,7 @@
  *
  *   node bench/run.ts [--quick] [--only=insert,reads] [--driver=passthrough|fuse-native|both] [--dir=FOLDER]
  *
- * --quick takes two minutes at most and leaves the second driver out; --only takes parts of row names; --dir is the disk that is measured.
+ * --quick takes some four minutes and leaves the second driver out; --only takes parts of row names; --dir is the disk that is measured.
  *
  * Always holds: every question gets fresh nodes in an empty folder and everything is taken down after it; the run goes on when one question
  * fails. Results are written to bench/results/ as JSON and SVG. The exit code is 1 when a question failed or nothing was measured; a row that
@@ -21,7 +21,7 @@ import { FAILOVER_QUESTION } from "./failover.ts";
 import { LATENCY_QUESTION } from "./latency.ts";
 import { LOG_QUESTION } from "./log-bytes.ts";
 import { PROXY_QUESTION } from "./proxy.ts";
-import { Bench, Skip, type Effort, type Question } from "./question.ts";
+import { Bench, Skip, Unavailable, type Effort, type Question } from "./question.ts";
 import { READ_QUESTION } from "./reads.ts";
 import { formatMachine, formatTable, type Machine, type RowResult, type Run } from "./report.ts";
 import { SYNC_QUESTION } from "./sync.ts";
@@ -30,7 +30,7 @@ import { WRITE_QUESTIONS } from "./writes.ts";
 
 const RESULTS = fileURLToPath(new URL("./results/", import.meta.url));
 
-/** About a minute and a half, and about ten minutes, on two cores. */
+/** About four minutes, and about twenty, on two cores. */
 const EFFORTS = {
   quick: { rounds: 4, roundMs: 700, readDatabaseMiB: 64, bigDatabaseMiB: 256, bigRounds: 1, latencyMs: 3_000, latencyRounds: 2 },
   full: { rounds: 11, roundMs: 1_500, readDatabaseMiB: 256, bigDatabaseMiB: 1024, bigRounds: 3, latencyMs: 10_000, latencyRounds: 4 },
@@ -88,6 +88,7 @@ async function measure(questions: readonly Question[], effort: Effort, mode: str
       await bench.dispose();
       rmSync(bench.folder, { recursive: true, force: true });
     };
+    const startedAt = performance.now();
     try {
       const outcomes = await question.run(bench);
       rows.push(...outcomes);
@@ -96,9 +97,8 @@ async function measure(questions: readonly Question[], effort: Effort, mode: str
       if (error instanceof Skip) {
         skip(error.message);
         say(`SKIPPED with driver ${driver}: ${question.rows.join(", ")}: ${error.message}`);
-        // A driver that a node refuses is refused for every question.
-        if (driver === "fuse-native") unavailable = error.message;
-        else failed = true;
+        if (driver === "passthrough") failed = true;
+        else if (error instanceof Unavailable) unavailable = error.message;
       } else {
         failed = true;
         skip(`failed: ${error instanceof Error ? error.message : String(error)}`);
@@ -106,6 +106,7 @@ async function measure(questions: readonly Question[], effort: Effort, mode: str
       }
     } finally {
       await takeDown();
+      say(`(${question.rows[0]}: ${Math.round((performance.now() - startedAt) / 1_000)} s)`);
     }
   }
   machine.loadAverage[1] = loadavg()[0]!;

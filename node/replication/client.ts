@@ -10,6 +10,7 @@ import * as grpc from "@grpc/grpc-js";
 import fs from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { splitAddress } from "../core/config.ts";
+import { passedBy } from "../core/garbage.ts";
 import { FOLLOWER_QUEUE_BYTES_MAX, LOG_MEMORY_BYTES_MAX } from "../core/limits.ts";
 import { files } from "../io/files.ts";
 import { Prepared } from "./prepared.ts";
@@ -301,6 +302,7 @@ export class ReplicationClient {
     if (incoming.snapshot) return;
     incoming.pieces.push(piece.data);
     incoming.bytes += piece.data.length;
+    passedBy(2 * piece.data.length);
     if (incoming.bytes > LOG_MEMORY_BYTES_MAX) this.#spill(piece.database, incoming);
     if (!piece.last) return;
     const { bytes } = incoming;

@@ -425,7 +425,7 @@ export class Database {
   }
 
   /** Follower: a received transaction has been stored; its pages' checksums take effect with the position. `history` is the primary's, where known. */
-  adopt(position: Position, change: { pageSize: number; pageCount: number; pages: readonly (readonly [number, bigint])[] }, history: EpochHistory = []): void {
+  adopt(position: Position, change: { pageSize: number; pageCount: number; pages: Iterable<readonly [number, bigint]> }, history: EpochHistory = []): void {
     if (this.pageSize !== 0 && this.pageSize !== change.pageSize) this.sums.clear();
     this.pageSize = change.pageSize;
     for (const [pgno, sum] of change.pages) this.sums.set(pgno, sum);

@@ -24,6 +24,7 @@ import { PageSums as Sums } from "./page-sums.ts";
 import { pausing } from "./primary.ts";
 import { Replica, type PageSource } from "./replica.ts";
 import { repairBytes } from "./room.ts";
+import { SumList } from "./sum-list.ts";
 import { LogOutput, type LogEntry } from "./tx-log.ts";
 import type { WalPoint } from "./wal-capture.ts";
 import { Turn } from "./turn.ts";
@@ -56,7 +57,7 @@ export class Follower {
   readonly #host: FollowerHost;
   #replica: Replica | undefined;
   /** What was read of the proposal that was stored last. */
-  #proposal: { readonly ltx: Buffer; readonly header: LtxHeader; readonly trailer: LtxTrailer; readonly sums: [number, bigint][]; readonly pages: PageSpool } | undefined;
+  #proposal: { readonly ltx: Buffer; readonly header: LtxHeader; readonly trailer: LtxTrailer; readonly sums: SumList; readonly pages: PageSpool } | undefined;
   healed = 0;
   damaged = 0;
 
@@ -183,11 +184,11 @@ export class Follower {
     // A proposal that is confirmed has been read already.
     const read = this.#proposal?.ltx === ltx ? this.#proposal : undefined;
     let pages: PageSpool | undefined = read?.pages;
-    const sums = read?.sums ?? [];
+    const sums = read?.sums ?? new SumList();
     this.#proposal = undefined;
     const onPage = (pgno: number, page: Buffer, offset: number): void => {
       pages ??= new PageSpool(database.paths.log, page.length);
-      sums.push([pgno, pageChecksumAt(pgno, offset, page.length)]);
+      sums.push(pgno, pageChecksumAt(pgno, offset, page.length));
       pages.add(pgno, page);
     };
     const fd = Buffer.isBuffer(ltx) ? undefined : files.open("apply:received", ltx.path, "r");
@@ -222,12 +223,12 @@ export class Follower {
   async prepare(ltx: Buffer, epoch: number, serial: number): Promise<void> {
     await this.turn.run(() => {
       const { database } = this;
-      const sums: [number, bigint][] = [];
+      const sums = new SumList();
       // Kept while they are few: in a moment they are confirmed, most likely.
       let pages: PageSpool | undefined = new PageSpool(database.paths.log, database.pageSize);
       const { header, trailer } = decodeLtx(ltx, (pgno, page, offset) => {
-        sums.push([pgno, pageChecksumAt(pgno, offset, page.length)]);
-        if (pages !== undefined && sums.length * page.length <= PROPOSAL_KEPT_BYTES) pages.add(pgno, page);
+        sums.push(pgno, pageChecksumAt(pgno, offset, page.length));
+        if (pages !== undefined && sums.count * page.length <= PROPOSAL_KEPT_BYTES) pages.add(pgno, page);
         else pages = undefined;
       });
       this.#proposal = undefined;
@@ -287,7 +288,7 @@ export class Follower {
     if (header.minTxid === position.txid + 1 && position.txid > 0 && header.preApplyChecksum !== position.checksum) throw this.#mismatch(header, "the histories differ");
   }
 
-  #checksumAfter(header: LtxHeader, sums: readonly (readonly [number, bigint])[]): bigint {
+  #checksumAfter(header: LtxHeader, sums: Iterable<readonly [number, bigint]>): bigint {
     const known = this.database.sums;
     const resized = this.database.pageSize !== 0 && this.database.pageSize !== header.pageSize;
     let xor = resized ? 0n : known.checksum;

@@ -8,6 +8,7 @@
  */
 import fs from "node:fs";
 import { join } from "node:path";
+import { passedBy } from "../core/garbage.ts";
 import { files } from "../io/files.ts";
 import { decodeLtx, decodeLtxFile, readLtxHeader, type DecodedLtx, type OnPage } from "../ltx/decoder.ts";
 import type { LtxHeader } from "../ltx/header.ts";
@@ -380,6 +381,7 @@ export class LogOutput {
   }
 
   add(chunk: Buffer): void {
+    passedBy(chunk.length);
     this.#chunks.push(Buffer.from(chunk));
     this.#bytes += chunk.length;
     if (this.#bytes > LOG_MEMORY_BYTES_MAX) this.#spill();

@@ -7,7 +7,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { assertSame, positionOf } from "../support/compare.ts";
-import { TestCluster, until, type TestNode } from "../support/cluster.ts";
+import { TestCluster, sluice, until, type TestNode } from "../support/cluster.ts";
 import { addNode } from "../support/membership.ts";
 import { Program } from "../support/programs.ts";
 import { Relay } from "../support/relay.ts";
@@ -181,6 +181,32 @@ test("a follower that stands still (SIGSTOP) stops no commit and costs the prima
     }
     await assertSame(cluster, name);
     assert.equal(b.pids().engine, stopped, "the same engine went on");
+  } finally {
+    await program.end();
+    await cluster.dispose();
+  }
+});
+
+test("a new follower of a primary whose log no longer tells of a deleted database from its beginning is ready, and has it when it begins anew", { timeout: 120_000 }, async () => {
+  const cluster = await TestCluster.start(["a"]);
+  const program = new Program();
+  try {
+    const [a] = cluster.nodes as [TestNode];
+    const source = join(cluster.folder, "source.db");
+    // More than an import puts into the log.
+    await fill(program, source, 20);
+    await program.exec(source, "PRAGMA journal_mode = delete");
+    const imported = await sluice("import", "-c", a.config, "--name", "gone.db", source);
+    assert.equal(imported.code, 0, imported.output);
+    await program.exec(a.path("stays.db"), "CREATE TABLE t(x)");
+    fs.rmSync(a.path("gone.db"));
+    const b = await addNode(cluster, "b");
+    b.start();
+    await b.ready();
+    assert.ok(!fs.existsSync(b.path("gone.db")));
+    await assertSame(cluster, "stays.db");
+    await program.exec(a.path("gone.db"), "CREATE TABLE t(x)", "INSERT INTO t VALUES ('again')");
+    await assertSame(cluster, "gone.db");
   } finally {
     await program.end();
     await cluster.dispose();

@@ -20,9 +20,9 @@ const SLUICE = new URL("../../bin/sluice", import.meta.url).pathname;
 const PATIENCE_MS = 120_000;
 
 /** Resolves when `condition` gives something true; throws with `what`, as it is then, after a generous time. */
-export async function until<T>(what: string | (() => string), condition: () => T | Promise<T>, limitMs = PATIENCE_MS): Promise<NonNullable<T>> {
+export async function until<T>(what: string | (() => string), condition: () => T | Promise<T>, limitMs = PATIENCE_MS, pauseMs = 200): Promise<NonNullable<T>> {
   const end = Date.now() + limitMs;
-  for (let pause = 5; ; pause = Math.min(200, pause * 1.5)) {
+  for (let pause = 5; ; pause = Math.min(pauseMs, pause * 1.5)) {
     const value = await condition();
     if (value) return value as NonNullable<T>;
     if (Date.now() > end) throw new Error(`waited in vain for: ${typeof what === "string" ? what : what()}`);
