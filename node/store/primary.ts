@@ -336,13 +336,16 @@ export class Primary {
         undo?.();
         throw error;
       }
-      this.wal.committed(opened.batch.next);
       this.capturedMs = performance.now();
       answer();
-      if (typeof draft === "string") return;
       // The writer goes on meanwhile; whoever wants the position waits for the turn.
-      await nextTick();
-      database.commit(draft);
+      if (typeof draft !== "string") {
+        await nextTick();
+        database.commit(draft);
+      }
+      // Not before it is in the log: where the disk is full, the next flush finds these frames and fails, instead of telling the position before them.
+      this.wal.committed(opened.batch.next);
+      if (typeof draft === "string") return;
       this.stats.flushes++;
       this.stats.commits++;
     } finally {
