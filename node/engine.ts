@@ -100,7 +100,6 @@ class Engine {
         invalidateEntry: (path) => this.#fuse?.invalidateEntry(path),
         openOnMount: (path) => this.#openOnMount(path),
         setVirtualNames: (names) => this.#fuse?.setVirtualNames(this.#virtualNames(names)),
-        shareCaptured: (name, point) => this.#fuse?.shareCaptured(name, point),
         primaryName: () => this.#otherPrimary()?.name,
         lagMs: () => this.#role.client?.lagMs(),
         report: (message, error) => this.#report(message, error),

@@ -23,7 +23,7 @@ export interface WalCommit {
 }
 
 export interface MountHooks {
-  /** SETATTR with a size (truncate, ftruncate, O_TRUNC). Not called for `-shm` on a primary, nor where MountControl.shareCaptured tells the answer. */
+  /** SETATTR with a size (truncate, ftruncate, O_TRUNC). Not called for `-shm` on a primary. */
   beforeTruncate(path: string, size: number): void | Promise<void>;
   afterTruncate(path: string, size: number): void;
   beforeUnlink(path: string): void | Promise<void>;
@@ -75,11 +75,6 @@ export interface MountControl {
   invalidateEntry(path: string): void;
   /** Which virtual names exist: exact names (".primary", ".lag") and whether `<database>-pos` exists for a path. Pushed by the store. */
   setVirtualNames(names: ReadonlySet<string>): void;
-  /**
-   * From now on a CapturedPoint at `point` tells how far the WAL of the database at this path is in the log: where all of it is, `beforeTruncate` with a
-   * size of more than 0 would consent at once and need not be asked. It takes the place of an earlier one.
-   */
-  shareCaptured(path: string, point: SharedArrayBuffer): void;
   /** Programs that have this file open now (count of open descriptors known to the FUSE thread). */
   openCount(path: string): Promise<number>;
   /** Requests served so far, by opcode name; for metrics and tests ("no request per transaction"). */

@@ -92,9 +92,6 @@ class Session implements NativeSession {
     sendLine(this.#socket, { kind: "names", names: [...names] });
   }
 
-  /** Nothing to do: another process serves the mount, and asks. */
-  shareCaptured(_path: string, _point: SharedArrayBuffer): void {}
-
   openCount(path: string): Promise<number> {
     return this.#question((id) => sendLine(this.#socket, { kind: "count", id, path }));
   }

@@ -62,14 +62,6 @@ export function dropPrivileges(file: string): void {
   if (kept !== mode) fs.chmodSync(file, kept);
 }
 
-/** Sets the size of an open file, and clears its privilege bits where that is asked for. */
-export function truncateOpen(fd: number, size: number, dropPrivileges: boolean): void {
-  fs.ftruncateSync(fd, size);
-  if (!dropPrivileges) return;
-  const mode = fs.fstatSync(fd).mode & 0o7777;
-  if (withoutPrivileges(mode) !== mode) fs.fchmodSync(fd, withoutPrivileges(mode));
-}
-
 /** Performs a change on a backing file. Owner before mode, since a change of owner clears mode bits; size last, as it is what is asked for. */
 export function applyAttributes(file: string, change: AttributeChange, setTimes: SetTimes | undefined): void {
   if (change.uid !== undefined || change.gid !== undefined) {

@@ -3,13 +3,13 @@
  *
  * Always holds: every open of a regular file carries the one backing id of its inode, or none at all while any open without one is live.
  * FSYNC is real, done here and now: handing it to another thread costs more than it saves, and answering ENOSYS would make the kernel skip it for
- * ever. For files of SQLite it is fdatasync, which leaves out nothing but times: SQLite itself takes that where it is built to.
+ * ever. For a `-wal` or a `-journal` it is fdatasync, which leaves out nothing but times: SQLite itself takes that where it is built to.
  */
 import * as fs from "node:fs";
 import { assert } from "../core/assert.ts";
 import { isOwnOpen } from "../core/own-open.ts";
 import * as abi from "./abi.ts";
-import { applyAttributes, dropPrivileges, readAttributeChange, truncateOpen, type AttributeChange } from "./backing.ts";
+import { applyAttributes, dropPrivileges, readAttributeChange } from "./backing.ts";
 import type { Inode, OpenKind } from "./inodes.ts";
 import { NO_BACKING } from "./messages.ts";
 import { attributeSeconds, isJournal, isSharedMemory, isWal, isZeroedJournal, JOURNAL_HEADER_SIZE, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
@@ -47,27 +47,12 @@ export function setattr(server: Server, request: Request): void {
   const file = server.inodes.file(inode);
   // A primary's -shm is cut only by its first opener, to a size that says nothing; everything else that changes a size is told first.
   const told = change.size !== undefined && path !== undefined && !(server.role === "primary" && isSharedMemory(path));
-  if (told && path !== undefined && mayTruncateAtOnce(server, inode, path, change)) {
-    truncateOpen(server.inodes.descriptor(inode), change.size!, change.dropPrivileges);
-    answerAttributes(server, request, inode);
-    return;
-  }
   if (told || change.atime !== undefined || change.mtime !== undefined) {
     server.defer({ kind: "setattr", unique: request.unique, id: inode.id, path, file, change });
     return;
   }
   applyAttributes(file, change, undefined);
   answerAttributes(server, request, inode);
-}
-
-/**
- * Whether this is the end of a checkpoint that has nothing to wait for. Asking costs two changes of thread, while the program waits. A database
- * keeps its pages: one that is emptied is being rewritten past SQLite, which is told.
- */
-function mayTruncateAtOnce(server: Server, inode: Inode, path: string, change: AttributeChange): boolean {
-  if (server.role !== "primary" || inode.opens === 0 || change.size === 0) return false;
-  if (change.mode !== undefined || change.uid !== undefined || change.gid !== undefined || change.atime !== undefined || change.mtime !== undefined) return false;
-  return server.isCaptured(path);
 }
 
 export function open(server: Server, request: Request): void {
@@ -143,7 +128,7 @@ export function fsync(server: Server, request: Request): void {
   const path = server.inodes.path(inode);
   if (path !== undefined && isWal(path)) server.announceWalSync(path);
   const dataOnly = (request.u32(abi.fuse_fsync_in.fsync_flags) & abi.FUSE_FSYNC_FDATASYNC) !== 0;
-  if (dataOnly || (path !== undefined && server.isOfSqlite(path))) fs.fdatasyncSync(fd);
+  if (dataOnly || (path !== undefined && (isWal(path) || isJournal(path)))) fs.fdatasyncSync(fd);
   else fs.fsyncSync(fd);
   if (path !== undefined && isJournal(path) && seesCommit(inode, fd)) {
     server.defer({ kind: "journal", unique: request.unique, id: inode.id, path, header: inode.journalHeader });

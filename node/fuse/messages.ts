@@ -80,8 +80,6 @@ export type ToThread =
   /** `path` is the name that went: by now the inode number may already belong to a new file elsewhere. */
   | { kind: "unlinked"; id: number; path: string; aside: boolean }
   | { kind: "renamed"; id: number; to: string; toParent: number; toName: string; replaced: { id: number; aside: boolean } | undefined }
-  /** A CapturedPoint of the database at this path. */
-  | { kind: "captured"; path: string; point: SharedArrayBuffer }
   /** The write of a commit was done, or refused. */
   | { kind: "committed"; id: number; done: boolean }
   | { kind: "grant"; key: number }

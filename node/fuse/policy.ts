@@ -48,10 +48,9 @@ export function isUnder(path: string, folder: string): boolean {
   return path === folder || path.startsWith(`${folder}/`);
 }
 
-/** `-wal` and `-shm` change in ways that the kernel does not see (shared maps, the follower's apply): 0 for these. */
+/** `-wal`, `-shm` and `-journal` change in ways that the kernel does not see (shared maps, the follower's apply): 0 for these. */
 export function attributeSeconds(path: string): number {
-  const { companion } = splitCompanion(path);
-  return companion === undefined || companion === "-journal" ? KEEP_SECONDS : 0;
+  return splitCompanion(path).companion === undefined ? KEEP_SECONDS : 0;
 }
 
 /** How long "there is no such name" holds. Names that may become virtual are asked for each time. */

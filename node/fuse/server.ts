@@ -9,11 +9,9 @@ import { constants as os } from "node:os";
 import { receiveMessageOnPort, type MessagePort } from "node:worker_threads";
 import { InodeTable, type Inode } from "./inodes.ts";
 import { SHARED_OPENS, SHARED_PARKED, SHARED_POSTED, SHARED_SEEN, type Deferred, type DeferredAsk, type ThreadOptions, type ToMain, type ToThread } from "./messages.ts";
-import { CapturedPoint } from "../core/captured-point.ts";
 import { databaseSettings, type DatabaseRule } from "../core/config.ts";
 import { splitCompanion } from "../core/mount-hooks.ts";
-import { decodeWalEnd, WAL_END_BYTES } from "../sqlite/wal-end.ts";
-import { hashName, isJournal, isWal, joinPath, pathOfTrustedName, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
+import { hashName, isWal, joinPath, pathOfTrustedName, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
 import type { WalGates } from "./wal-gate.ts";
 import { Request, REPLY_BODY, writeReplyHeader } from "./wire.ts";
 
@@ -62,8 +60,6 @@ export class Server {
   /** What the rules say of paths that were asked for: it is asked with every write. */
   readonly #gated = new Map<string, boolean>();
   readonly hidden = new Set<string>();
-  /** How far databases are in the log, by path. */
-  readonly #captured = new Map<string, CapturedPoint>();
   readonly #virtualPaths = new Map<number, string>();
   readonly #trusted: ReadonlySet<number>;
   readonly #fd: number;
@@ -181,7 +177,6 @@ export class Server {
         return;
       case "committed": this.gates?.decided(message.id, message.done); return;
       case "gate": this.gateOpen = true; return;
-      case "captured": this.#captured.set(message.path, new CapturedPoint(message.point)); return;
       case "hide": this.hidden.add(message.path); return;
       case "reveal": this.hidden.delete(message.path); return;
       case "virtualNames": this.virtualNames = message.names; return;
@@ -342,31 +337,6 @@ export class Server {
   newHandle(): number {
     return this.#nextHandle++;
   }
-
-  /** Whether this is a database that is captured here, or the `-wal` or `-journal` of any. */
-  isOfSqlite(path: string): boolean {
-    return this.#captured.has(path) || isWal(path) || isJournal(path);
-  }
-
-  /** Whether everything that is committed to the WAL of the database at this path is in the log. False when it cannot be told at once. */
-  isCaptured(path: string): boolean {
-    const point = this.#captured.get(path);
-    if (point === undefined) return false;
-    let fd: number;
-    try {
-      fd = fs.openSync(this.inodes.fileOf(`${path}-shm`), "r");
-    } catch {
-      return false; // No wal-index: not in WAL mode, or in heap memory.
-    }
-    try {
-      const end = fs.readSync(fd, this.#prefix, 0, WAL_END_BYTES, 0) < WAL_END_BYTES ? undefined : decodeWalEnd(this.#prefix);
-      return end !== undefined && point.reaches(end);
-    } finally {
-      fs.closeSync(fd);
-    }
-  }
-
-  readonly #prefix = Buffer.alloc(WAL_END_BYTES);
 
   // Attributes.
 

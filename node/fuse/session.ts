@@ -171,10 +171,6 @@ class Session implements FuseSession {
     this.#post({ kind: "virtualNames", names });
   }
 
-  shareCaptured(path: string, point: SharedArrayBuffer): void {
-    this.#post({ kind: "captured", path, point });
-  }
-
   async openCount(path: string): Promise<number> {
     const id = this.#idOf(path);
     return id === undefined ? 0 : recordedOpens(join(this.#options.runDir, "inodes"), id);

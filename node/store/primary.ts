@@ -14,7 +14,6 @@ import { databasePageCount, isDatabaseHeader, lockPgno, readDatabaseHeader } fro
 import { decodeJournalHeader } from "../sqlite/journal.ts";
 import { frameOffset } from "../sqlite/wal.ts";
 import { assert } from "../core/assert.ts";
-import type { CapturedPoint } from "../core/captured-point.ts";
 import type { WalCommit } from "../core/mount-hooks.ts";
 import { AppError, isAppError } from "../../proto/errors.ts";
 import { readDatabasePage, type Change, type Database, type Draft, type RecordOutcome } from "./database.ts";
@@ -55,14 +54,13 @@ export interface PrimaryStats {
 export class Primary {
   readonly database: Database;
   readonly wal: WalCapture;
-  readonly turn = new Turn(() => this.#share());
+  readonly turn = new Turn();
   /** Present with durability sync. */
   readonly sync: SyncCommits | undefined;
   readonly stats: PrimaryStats = { flushes: 0, commits: 0, diffs: 0, gaps: 0 };
   /** When a transaction was last captured from the WAL, on the monotonic clock. */
   capturedMs = 0;
   readonly #report: (message: string, error: unknown) => void;
-  readonly #point: CapturedPoint | undefined;
   /** mtime of the database file when its content was last known to be in the log, for journal modes that give no signal. */
   #knownMtimeNs = -1n;
   #walCreatedMs: number | undefined;
@@ -74,10 +72,8 @@ export class Primary {
   /** The file was rewritten past SQLite since the last diff: whatever its change counter says, it is one transaction. */
   #rewritten = false;
 
-  /** `point`: where others may see that there is nothing to wait for. */
-  constructor(database: Database, report: (message: string, error: unknown) => void, sync?: SyncTerms, point?: CapturedPoint) {
+  constructor(database: Database, report: (message: string, error: unknown) => void, sync?: SyncTerms) {
     this.database = database;
-    this.#point = point;
     this.sync = sync === undefined ? undefined : new SyncCommits(database, sync);
     this.wal = new WalCapture(database.paths);
     this.#report = report;
@@ -286,16 +282,7 @@ export class Primary {
     this.capturedMs = performance.now();
     this.stats.flushes++;
     if (outcome === "recorded") this.stats.commits += batch.commits;
-    this.#share();
     return outcome;
-  }
-
-  /** Tells how far the WAL is in the log, as long as `flush` would have nothing else to do than to find that out. */
-  #share(): void {
-    const { captured } = this.wal;
-    const plain = this.turn.idle && !this.#gap && this.database.distrust === undefined && this.sync === undefined;
-    if (plain && captured?.iChange !== undefined) this.#point?.publish(captured);
-    else this.#point?.withdraw();
   }
 
   /**
@@ -591,7 +578,6 @@ export class Primary {
   }
 
   close(): void {
-    this.#point?.withdraw();
     this.wal.close();
   }
 }

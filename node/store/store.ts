@@ -8,7 +8,6 @@
  */
 import fs from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { CapturedPoint } from "../core/captured-point.ts";
 import { splitCompanion, type MountHooks, type WalCommit } from "../core/mount-hooks.ts";
 import { files } from "../io/files.ts";
 import { isDatabaseHeader } from "../sqlite/database-header.ts";
@@ -46,8 +45,6 @@ export interface StoreOptions {
   readonly host: FollowerHost & {
     /** The set of virtual names has changed. */
     setVirtualNames(names: ReadonlySet<string>): void;
-    /** See MountControl.shareCaptured. */
-    shareCaptured(name: string, point: SharedArrayBuffer): void;
     /** What `.primary` says; undefined on the primary and while none is known. */
     primaryName(): string | undefined;
     /** What `.lag` says, ms; undefined before the first contact. */
@@ -92,7 +89,7 @@ export class Store implements MountHooks {
       keepCopy: (path, reason) => this.aside.copy(path, reason),
     };
     this.#clock = new CaptureClock((message, error) => this.report(message, error));
-    this.#switching = { host: options.host, clock: this.#clock, rest: options.leaseCanEnd ? "ready" : "off", sync: (name) => this.#syncTerms(name), point: (name) => this.#newPoint(name), report: (message, error) => this.report(message, error) };
+    this.#switching = { host: options.host, clock: this.#clock, rest: options.leaseCanEnd ? "ready" : "off", sync: (name) => this.#syncTerms(name), report: (message, error) => this.report(message, error) };
     // The root of the mount, with the mode of the root of any new file system; what lies around it stays private.
     files.mkdir("store:files", join(options.dataDir, "files"), 0o755);
     files.mkdir("store:log", join(options.dataDir, "log"));
@@ -212,13 +209,7 @@ export class Store implements MountHooks {
   }
 
   #newPrimary(database: Database): Primary {
-    return new Primary(database, (message, error) => this.report(message, error), this.#syncTerms(database.name), this.#newPoint(database.name));
-  }
-
-  #newPoint(name: string): CapturedPoint {
-    const point = new CapturedPoint();
-    this.#options.host.shareCaptured(name, point.shared);
-    return point;
+    return new Primary(database, (message, error) => this.report(message, error), this.#syncTerms(database.name));
   }
 
   #syncTerms(name: string): SyncTerms | undefined {

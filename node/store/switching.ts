@@ -6,7 +6,6 @@
  * does the follower's side begin, over the same WAL where applications use one. Nothing of it needs applications to close their files.
  */
 import fs from "node:fs";
-import type { CapturedPoint } from "../core/captured-point.ts";
 import { files } from "../io/files.ts";
 import type { CaptureClock } from "./capture-clock.ts";
 import { Follower, type FollowerHost } from "./follower.ts";
@@ -22,8 +21,6 @@ export interface SwitchParts {
   readonly rest: "off" | "ready";
   /** Terms of durability sync for a database. */
   sync(name: string): SyncTerms | undefined;
-  /** Where the mount sees how far a database is captured. */
-  point(name: string): CapturedPoint;
   report(message: string, error: unknown): void;
 }
 
@@ -61,7 +58,7 @@ export async function beginPrimary(entry: StoredDatabase, epoch: number, live: b
 
 function startCapture(entry: StoredDatabase, live: boolean, parts: SwitchParts, point: Parameters<Primary["resume"]>[1]): void {
   const { database } = entry;
-  const primary = new Primary(database, (message, error) => parts.report(message, error), parts.sync(database.name), parts.point(database.name));
+  const primary = new Primary(database, (message, error) => parts.report(message, error), parts.sync(database.name));
   entry.primary = primary;
   primary.resume(live, point);
   parts.clock.add(primary);

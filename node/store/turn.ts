@@ -5,14 +5,8 @@
  * database go through its turn, so none of them sees another half done. What needs no waiting (the common flush) asks `idle` and runs at once.
  */
 export class Turn {
-  readonly #onChange: (() => void) | undefined;
   #last: Promise<void> = Promise.resolve();
   #holders = 0;
-
-  /** `onChange` is called whenever `idle` has changed. */
-  constructor(onChange?: () => void) {
-    this.#onChange = onChange;
-  }
 
   /** Nobody holds it or waits for it. */
   get idle(): boolean {
@@ -21,7 +15,7 @@ export class Turn {
 
   /** Runs `work` when everything before it is done. */
   async run<T>(work: () => T | Promise<T>): Promise<T> {
-    if (this.#holders++ === 0) this.#onChange?.();
+    this.#holders++;
     const before = this.#last;
     let done!: () => void;
     this.#last = new Promise((resolve) => (done = resolve));
@@ -29,7 +23,7 @@ export class Turn {
       await before;
       return await work();
     } finally {
-      if (--this.#holders === 0) this.#onChange?.();
+      this.#holders--;
       done();
     }
   }

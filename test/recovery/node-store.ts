@@ -30,7 +30,7 @@ export function openStore(dataDir: string, options: { readonly boot?: Buffer; re
       fence: () => Promise.resolve(), hide: () => Promise.resolve(), reveal: () => undefined, invalidateAttributes: () => undefined, invalidateEntry: () => undefined,
       openOnMount: (path) => Promise.resolve(fs.openSync(join(dataDir, "files", path), "r+")),
       report: (message, error) => void reports.push({ message, error }),
-      setVirtualNames: () => undefined, shareCaptured: () => undefined, primaryName: () => "a", lagMs: () => 0,
+      setVirtualNames: () => undefined, primaryName: () => "a", lagMs: () => 0,
     },
   });
   store.open();
