@@ -24,6 +24,8 @@ export interface Effort {
   readonly rounds: number;
   /** One side of one round, in ms. */
   readonly roundMs: number;
+  /** One side, before anything counts, in ms: until V8 has compiled what runs all the time. A node runs for days; a turn lasts moments. */
+  readonly warmMs: number;
   readonly readDatabaseMiB: number;
   readonly bigDatabaseMiB: number;
   readonly bigRounds: number;

@@ -36,7 +36,7 @@ export const WRITE_QUESTIONS: readonly Question[] = (Object.keys(LOADS) as (keyo
 
 async function measure(bench: Bench, id: keyof typeof LOADS): Promise<Outcome> {
   const kind: WriteLoad = LOADS[id];
-  const { rounds, roundMs } = bench.effort;
+  const { rounds, roundMs, warmMs } = bench.effort;
   const nodes = bench.use(await Nodes.make(bench.folder, bench.driver));
   await nodes.start();
   mkdirSync(bench.path("native"));
@@ -51,8 +51,8 @@ async function measure(bench: Bench, id: keyof typeof LOADS): Promise<Outcome> {
   const [native, mount] = loads as [Load, Load];
   await nodes.inStep(name);
   // Neither side's first turn counts: caches, compiled code, file system metadata.
-  await native.rate(roundMs / 4);
-  await mount.rate(roundMs / 4);
+  await native.rate(warmMs);
+  await mount.rate(warmMs);
   await nodes.inStep(name);
 
   const before: number[] = [];

@@ -27,6 +27,7 @@ interface Arguments {
   /** `--to NODE`. */
   readonly to: string | undefined;
   readonly seen: boolean;
+  readonly force: boolean;
   /** `--from WHERE`. */
   readonly from: string | undefined;
   readonly files: readonly string[];
@@ -78,8 +79,9 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     run: (args, output) => moveLease(args, output, "/handoff", args.to === undefined ? {} : { to: args.to }),
   },
   promote: {
-    usage: "promote [-c FILE]", summary: "Makes this node the primary: by a handoff, or by taking a lease that nobody has.", options: {}, files: [], needsName: false,
-    run: (args, output) => moveLease(args, output, "/promote", {}),
+    usage: "promote [--force] [-c FILE]", options: { force: { type: "boolean" } }, files: [], needsName: false,
+    summary: "Makes this node the primary: by a handoff, or by taking a lease that nobody has. --force: also where durability sync makes an election wait for nodes that do not answer; what they alone have is not taken over.",
+    run: (args, output) => moveLease(args, output, "/promote", args.force ? { force: "true" } : {}),
   },
   upgrade: {
     usage: "upgrade [-c FILE]", summary: "Starts engine and proxy again from the files as they are now; the mount and the application stay.", options: {}, files: [], needsName: false,
@@ -200,14 +202,14 @@ function readArguments(command: Command, rest: readonly string[]): Arguments | s
     // The sentences of parseArgs go on with advice about "--" that only confuses here.
     return (error as Error).message.split(". ")[0]!.replace(/\.$/, "");
   }
-  const values = parsed.values as { config?: string; help?: boolean; name?: string; json?: boolean; to?: string; seen?: boolean; from?: string };
+  const values = parsed.values as { config?: string; help?: boolean; name?: string; json?: boolean; to?: string; seen?: boolean; force?: boolean; from?: string };
   if (values.help === true) return "help";
   const required = command.files.filter((file) => !file.endsWith("?"));
   if (parsed.positionals.length < required.length) return `${required[parsed.positionals.length]!} is missing`;
   const extra = parsed.positionals[command.files.length];
   if (extra !== undefined) return `"${extra}" is one argument too many`;
   if (command.needsName && (values.name === undefined || values.name === "")) return "--name is missing: the name of the database in the mount";
-  return { config: values.config, name: values.name, json: values.json === true, to: values.to, seen: values.seen === true, from: values.from, files: parsed.positionals };
+  return { config: values.config, name: values.name, json: values.json === true, to: values.to, seen: values.seen === true, force: values.force === true, from: values.from, files: parsed.positionals };
 }
 
 async function configOf(file: string | undefined) {

@@ -21,6 +21,7 @@ import type { WaitReplicatedRequest__Output } from "../proto/gen/sluice/v1/WaitR
 import type { WaitReplicatedResponse } from "../proto/gen/sluice/v1/WaitReplicatedResponse.ts";
 import type { WaitRequest__Output } from "../proto/gen/sluice/v1/WaitRequest.ts";
 import type { WaitResponse } from "../proto/gen/sluice/v1/WaitResponse.ts";
+import type { WatchRequest__Output } from "../proto/gen/sluice/v1/WatchRequest.ts";
 
 /** A push costs both processes a tenth of a millisecond: 200 of them a second took 5 % of a core on each node under load. */
 const STATE_MS = 5;
@@ -38,7 +39,8 @@ export class ClusterService {
   readonly #facts: () => NodeFacts;
   readonly #askPrimary: AskPrimary;
   readonly #acknowledged: Acknowledged;
-  readonly #watchers = new Set<grpc.ServerWritableStream<unknown, NodeState>>();
+  /** The streams, and the processes that read them: more than one while a proxy is followed by another. */
+  readonly #watchers = new Map<grpc.ServerWritableStream<WatchRequest__Output, NodeState>, number>();
   readonly #waiting = new Set<() => void>();
   #timer: NodeJS.Timeout | undefined;
   #timerMs = STATE_MS;
@@ -46,7 +48,9 @@ export class ClusterService {
   /** The drain that is asked for, by number; 0: none. */
   #drain = 0;
   #drains = 0;
-  #drained: ((drain: number) => void) | undefined;
+  /** Processes that have no write running any more, of this drain. */
+  readonly #drained = new Set<number>();
+  #checkDrained: () => void = () => undefined;
 
   /** `askPrimary` is for the positions of the primary while this node is not it. */
   constructor(store: Store, facts: () => NodeFacts, askPrimary: AskPrimary, acknowledged: Acknowledged) {
@@ -89,14 +93,15 @@ export class ClusterService {
     return { ...this.#facts(), positions: this.#positions(), drain: this.#drain };
   }
 
-  /** Has the proxy hold writes; resolves when it says that none runs any more, when there is no proxy, or after `timeoutMs`. */
+  /** Has the proxies hold writes; resolves when each says that it runs none any more, when there is no proxy, or after `timeoutMs`. */
   async drain(timeoutMs: number): Promise<void> {
     this.#drain = ++this.#drains;
+    this.#drained.clear();
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#drained = (drain) => {
-      if (drain === this.#drain) resolve();
+    this.#checkDrained = () => {
+      if ([...this.#watchers.values()].every((process) => this.#drained.has(process))) resolve();
     };
-    if (this.#watchers.size === 0) return;
+    this.#checkDrained();
     this.#push();
     const timer = setTimeout(resolve, timeoutMs);
     await promise;
@@ -113,7 +118,7 @@ export class ClusterService {
     this.#pushedMs = performance.now();
     const state = this.#state();
     // A proxy that does not read gets the next state instead of a queue of old ones.
-    for (const call of this.#watchers) if (!call.writableNeedDrain) call.write(state);
+    for (const call of this.#watchers.keys()) if (!call.writableNeedDrain) call.write(state);
   }
 
   #positions(names: readonly string[] = []): ReturnType<typeof toWire>[] {
@@ -123,9 +128,12 @@ export class ClusterService {
 
   handlers(): grpc.UntypedServiceImplementation {
     return {
-      watch: (call: grpc.ServerWritableStream<unknown, NodeState>) => {
-        this.#watchers.add(call);
-        const end = (): void => void this.#watchers.delete(call);
+      watch: (call: grpc.ServerWritableStream<WatchRequest__Output, NodeState>) => {
+        this.#watchers.set(call, call.request.process);
+        const end = (): void => {
+          this.#watchers.delete(call);
+          this.#checkDrained();
+        };
         call.on("cancelled", end);
         call.on("close", end);
         call.on("error", end);
@@ -141,7 +149,8 @@ export class ClusterService {
         this.#store.flushAll(databases).then(() => done(null, { positions: this.#positions(databases) }), (error: unknown) => done(statusOf(error)));
       },
       drained: (call: grpc.ServerUnaryCall<DrainedRequest__Output, DrainedReply>, done: grpc.sendUnaryData<DrainedReply>) => {
-        this.#drained?.(call.request.drain);
+        if (call.request.drain === this.#drain) this.#drained.add(call.request.process);
+        this.#checkDrained();
         done(null, {});
       },
       waitReplicated: (call: grpc.ServerUnaryCall<WaitReplicatedRequest__Output, WaitReplicatedResponse>, done: grpc.sendUnaryData<WaitReplicatedResponse>) => {
@@ -177,6 +186,6 @@ export class ClusterService {
 
   close(): void {
     clearTimeout(this.#timer);
-    for (const call of this.#watchers) call.end();
+    for (const call of this.#watchers.keys()) call.end();
   }
 }

@@ -15,6 +15,7 @@ import { Peers, publishedPositions, storedOf } from "./replication/peers.ts";
 import type { ReplicationClient } from "./replication/client.ts";
 import type { ReplicationServer } from "./replication/server.ts";
 import { aheadIn, isAhead, refusals } from "./roles/election.ts";
+import { ElectorateKeeper, unheard } from "./roles/electorate-keeper.ts";
 import type { LeaseTimes } from "./roles/lease-time.ts";
 import type { RoleHost, Roles } from "./roles/roles.ts";
 import type { Store } from "./store/store.ts";
@@ -28,6 +29,9 @@ export interface RoleParts {
   readonly leases: LeaseStore;
   readonly self: Member;
   readonly server: ReplicationServer;
+  /** `syncReplicas` of the databases with durability sync; empty where there are none. */
+  readonly syncReplicas: readonly number[];
+  isSync(database: string): boolean;
   readonly mount: () => Pick<MountControl, "setRole"> | undefined;
   hello(): Hello;
   /** Begins to stream from an address. */
@@ -48,18 +52,33 @@ const DRAIN_MS = 1_000;
 /** How long the target may take to confirm what this node has; writers wait meanwhile. */
 const CONFIRM_MS = 5_000;
 const MEMBERS_MS = 500;
+/** How long those that stay may take to have everything, before whoever is gone is left out of elections. */
+const COVER_MS = 5_000;
+const ASK_MS = 1_000;
 /** What others answered is good for opening if it is not older than this. */
 const FRESH_MS = 3_000;
 
 export class EngineRole implements RoleHost {
   readonly #parts: RoleParts;
   readonly peers: Peers;
+  /** Who counts for durability sync; undefined where no database has it. */
+  readonly electorate: ElectorateKeeper | undefined;
+  /** An operator has this node take the lease whatever an election lacks. */
+  forced = false;
   client: ReplicationClient | undefined;
-  #others: { readonly atMs: number; readonly standings: Awaited<ReturnType<Peers["standings"]>> } | undefined;
+  #others: { readonly atMs: number; readonly standings: Awaited<ReturnType<Peers["standings"]>>["standings"] } | undefined;
 
   constructor(parts: RoleParts) {
     this.#parts = parts;
     this.peers = new Peers(() => parts.hello());
+    if (parts.syncReplicas.length === 0) return;
+    const { quorum } = parts.server;
+    this.electorate = new ElectorateKeeper({
+      store: parts.leases, self: parts.self, followers: () => parts.server.followers.map(({ nodeId, node }) => ({ nodeId, name: node.name })),
+      covered: (nodes) => this.#covered(nodes), changed: () => quorum.recount(),
+      report: (message, error) => parts.report(error === undefined ? "info" : "warn", message, error),
+    });
+    quorum.electors = this.electorate;
   }
 
   /**
@@ -140,13 +159,42 @@ export class EngineRole implements RoleHost {
     await this.#parts.store.becomeFollower({ live: true });
   }
 
-  async standings(timeoutMs: number): Promise<{ own: Standing; others: readonly Standing[] }> {
+  async standings(timeoutMs: number): Promise<{ own: Standing; others: readonly Standing[]; silent: readonly string[]; lacking: string | undefined }> {
     const { leases, self, store } = this.#parts;
     const members = await leases.members(MEMBERS_MS).catch(() => []);
     this.peers.keepOnly(members);
-    const standings = await this.peers.standings(members.filter(({ nodeId }) => nodeId !== self.nodeId), timeoutMs);
+    const { standings, silent } = await this.peers.standings(members.filter(({ nodeId }) => nodeId !== self.nodeId), timeoutMs);
     this.#others = { atMs: performance.now(), standings };
-    return { own: { nodeId: self.nodeId, candidate: self.candidate, stored: storedOf(store) }, others: standings };
+    this.#epochAsked = this.epochSeen();
+    const heard = new Set([self.nodeId, ...standings.filter(({ reading }) => !reading).map(({ nodeId }) => nodeId)]);
+    return { own: { nodeId: self.nodeId, candidate: self.candidate, stored: storedOf(store) }, others: standings, silent, lacking: await this.#lacking(heard) };
+  }
+
+  /** Why those that were heard may not have every acknowledged commit among them. */
+  async #lacking(heard: ReadonlySet<string>): Promise<string | undefined> {
+    const { leases, syncReplicas } = this.#parts;
+    if (this.electorate === undefined || leases.type === "static" || this.forced) return undefined;
+    try {
+      const electorate = await leases.electorate(MEMBERS_MS);
+      const least = Math.min(...syncReplicas);
+      const names = unheard(electorate, heard, least);
+      if (names.length === 0) return undefined;
+      return `of the ${electorate!.nodes.length} nodes that store commits under durability sync ${electorate!.nodes.length - least} must answer, and none comes from ${names.join(", ")}. `
+        + "An acknowledged commit may be with them alone; `sluice promote --force` does without it";
+    } catch (error) {
+      return `the lease store does not tell who stores commits under durability sync: ${(error as Error).message}`;
+    }
+  }
+
+  /** Whether as many of these followers as the databases with durability sync ask for come to have what is committed now. */
+  async #covered(nodes: ReadonlySet<string>): Promise<boolean> {
+    const { store, server, syncReplicas } = this.#parts;
+    const names = [...store.databases.keys()].filter((name) => this.#parts.isSync(name));
+    if (names.length > 0) await store.flushAll(names);
+    const positions = new Map(publishedPositions(store).filter(([name]) => names.includes(name)));
+    const signal = AbortSignal.timeout(COVER_MS);
+    const have = await Promise.all(server.followers.filter(({ nodeId }) => nodes.has(nodeId)).map(({ nodeId }) => server.confirmed(nodeId, positions, signal).then(() => true, () => false)));
+    return have.filter(Boolean).length >= Math.max(...syncReplicas);
   }
 
   async open(held: Held, signal: AbortSignal): Promise<void> {
@@ -155,17 +203,46 @@ export class EngineRole implements RoleHost {
     // From a cold start there is nothing to fetch into: whoever has more is found by the election, before.
     if (this.#began && store.role === "follower") await this.#fetchAhead(signal);
     if (signal.aborted) return;
+    await this.#hear(held, signal);
     // What was proposed under durability sync and is stored here may have been acknowledged, unless somebody knows that it was refused.
     const refused = this.#refusals();
     if (store.role === "follower") for (const name of store.databases.keys()) await store.settle(name, refused.get(name) ?? 0);
+    await this.electorate?.begin(held.epoch);
+    // Only now: a start that finds it takes the databases up in this epoch, as they are.
+    this.remember(held);
     this.#parts.mount()?.setRole("primary");
     await store.becomePrimary(held.epoch, { live: this.#began || this.#resumed });
     this.#began = true;
+    this.forced = false;
+  }
+
+  /** The greatest epoch that anybody had seen when the others were asked last. */
+  #epochAsked = 0;
+
+  /** With durability sync: nothing that was acknowledged may be missing now that this node has fetched. Throws ELECTION_LACKS. */
+  async #hear(held: Held, signal: AbortSignal): Promise<void> {
+    const { store } = this.#parts;
+    if (this.electorate === undefined || this.#parts.leases.type === "static" || store.role !== "follower" || this.forced) return;
+    // The answers that led to the election are good unless they are old, or somebody else held the lease in between.
+    if (!this.#isFresh() || held.epoch !== this.#epochAsked + 1) {
+      const { lacking } = await this.standings(ASK_MS);
+      if (signal.aborted) return;
+      if (lacking !== undefined) throw new AppError("ELECTION_LACKS", [lacking]);
+    }
+    const refused = this.#refusals();
+    for (const { nodeId, stored } of this.#fresh()) {
+      const more = aheadIn(stored, storedOf(store), refused).filter((name) => this.#parts.isSync(name));
+      if (more.length > 0) throw new AppError("ELECTION_LACKS", [`node ${nodeId} has more of ${more.join(", ")}, which this node cannot get`]);
+    }
+  }
+
+  #isFresh(): boolean {
+    return this.#others !== undefined && performance.now() - this.#others.atMs <= FRESH_MS;
   }
 
   /** What the others said, if that is not long ago. */
-  #fresh(): Awaited<ReturnType<Peers["standings"]>> {
-    return this.#others === undefined || performance.now() - this.#others.atMs > FRESH_MS ? [] : this.#others.standings;
+  #fresh(): Awaited<ReturnType<Peers["standings"]>>["standings"] {
+    return this.#isFresh() ? this.#others!.standings : [];
   }
 
   #refusals(): Map<string, number> {
@@ -229,6 +306,7 @@ export class EngineRole implements RoleHost {
   }
 
   async close(): Promise<void> {
+    this.electorate?.end();
     await this.#becomeFollower();
     this.#parts.server.close();
     this.#parts.undrain();

@@ -32,7 +32,9 @@ export interface EngineParts {
   /** This node has once been the primary, or caught up with it. */
   everReady(): boolean;
   handOff(to: string | undefined): Promise<string>;
-  promote(): Promise<string>;
+  promote(force: boolean): Promise<string>;
+  /** What an election that is under way here lacks, if anything but time. */
+  electionLacks(): string | undefined;
   upgrade(): void;
   readonly store: Store;
   readonly server: ReplicationServer;
@@ -85,11 +87,13 @@ export class EngineStatus implements AdminSource {
     const isPrimary = this.#parts.roleState() === "primary";
     const primary = isPrimary ? { name: config.node.name, advertise: config.advertise } : this.#parts.otherPrimary();
     const clusterId = this.#parts.clusterId();
+    const electionLacks = this.#parts.electionLacks();
     const proxy = proxyRates(this.#parts.proxyCounters());
     return {
       node: { name: config.node.name, id: this.#parts.nodeId, region: config.node.region, advertise: config.advertise, ...(clusterId === "" ? {} : { clusterId }) },
       version: this.#parts.version, startedAt: this.#parts.startedAt.toISOString(), role: store.role, roleState: this.#parts.roleState(), epoch: this.#parts.epoch(),
       ...(primary === undefined ? {} : { primary: { name: primary.name ?? "", advertise: primary.advertise ?? "" } }),
+      ...(electionLacks === undefined ? {} : { electionLacks }),
       ready: this.ready().ready, ...(store.role === "follower" ? { connected: client?.connected ?? false } : {}),
       mount: { path: config.fuse.mount, ...this.#parts.driver },
       databases: databases.map((entry) => this.#database(entry)),
@@ -150,8 +154,8 @@ export class EngineStatus implements AdminSource {
     return { primary: await this.#parts.handOff(to) };
   }
 
-  async promote(): Promise<{ primary: string }> {
-    return { primary: await this.#parts.promote() };
+  async promote(force: boolean): Promise<{ primary: string }> {
+    return { primary: await this.#parts.promote(force) };
   }
 
   upgrade(): void {

@@ -106,11 +106,11 @@ class Engine {
       },
     });
     const facts = {
-      self: this.#self, nodeId: identity.nodeId, clusterId: () => identity.clusterId, epoch: () => this.#roles.epoch, isPrimary: () => this.#isPrimary(),
+      self: this.#self, nodeId: identity.nodeId, clusterId: () => identity.clusterId, epoch: () => this.#roles.epoch, isPrimary: () => this.#isPrimary() && !this.#isOverdue(),
       candidate: config.lease.candidate, epochSeen: () => this.#role.epochSeen(), handOff: (to: string | undefined) => this.handOff(to),
     };
     this.#peerHandlers = peerHandlers(this.#store, facts);
-    this.#server = new ReplicationServer(this.#store, facts, (message, error) => this.#report(message, error), this.#door);
+    this.#server = new ReplicationServer(this.#store, facts, (message, error) => this.#report(message, error), this.#door, config.databases.some(({ durability }) => durability === "sync"));
     this.#cluster = new ClusterService(this.#store, () => this.#nodeFacts(), async (databases, timeoutMs) => {
       const { client } = this.#role;
       if (client === undefined) throw new AppError("NODE_UNAVAILABLE", ["the primary", "none is known"]);
@@ -119,6 +119,7 @@ class Engine {
     this.#store.quorum = this.#server.quorum;
     this.#role = new EngineRole({
       dataDir: config.data, boot: identity.boot.toString("hex"), store: this.#store, leases, self: member, server: this.#server, mount: () => this.#fuse,
+      syncReplicas: config.databases.filter(({ durability }) => durability === "sync").map(({ syncReplicas }) => syncReplicas), isSync: (name) => databaseSettings(config, name).durability === "sync",
       hello: () => this.#hello(), startClient: (address) => this.#startClient(address), joinCluster: () => this.#joinCluster(),
       drain: (timeoutMs) => this.#cluster.drain(timeoutMs), undrain: () => this.#cluster.undrain(),
       watchdog: (fenceAtMs) => say({ type: "lease", fenceAtMs }), tell: () => this.#tell(),
@@ -131,6 +132,12 @@ class Engine {
   }
 
   readonly #peerHandlers: grpc.UntypedServiceImplementation;
+
+  /** The lease may have ended elsewhere, whatever this node has come to know: it may have been stopped for a while. */
+  #isOverdue(): boolean {
+    const until = this.#roles.surelyUntilMs;
+    return until !== undefined && LEASE_CLOCK.now() >= until;
+  }
 
   #isPrimary(): boolean {
     return this.#roles.state === "primary";
@@ -239,7 +246,7 @@ class Engine {
       config: this.#config, version: VERSION, nodeId: this.#identity.nodeId, startedAt: this.#startedAt, clusterId: () => this.#identity.clusterId, epoch: () => this.#roles.epoch,
       roleState: () => this.#roles.state, otherPrimary: () => this.#otherPrimary(), everReady: () => this.#everReady,
       store: this.#store, server: this.#server, client: () => this.#role.client, serving: () => this.#serving, driver,
-      handOff: (to) => this.handOff(to), promote: () => this.promote(), upgrade: () => say({ type: "upgrade" }),
+      handOff: (to) => this.handOff(to), promote: (force) => this.promote(force), electionLacks: () => this.#roles.lacking, upgrade: () => say({ type: "upgrade" }),
       requestCounts: () => this.#fuse?.requestCounts() ?? {}, proxyCounters: () => this.#proxyCounters,
     });
     this.#admin = await startAdminServer({
@@ -287,6 +294,7 @@ class Engine {
 
   #maintain(): void {
     if (this.#stopping) return;
+    void this.#role.electorate?.tend();
     if (this.#store.maintain(Date.now())) setTimeout(() => this.#maintain(), 20);
   }
 
@@ -295,14 +303,20 @@ class Engine {
     return (await this.#leases.members(CLUSTER_ID_MS)).find(({ nodeId }) => nodeId === target)?.name ?? target;
   }
 
-  /** Makes this node the primary: by a handoff from the one that there is, else by taking the free lease. */
-  async promote(): Promise<string> {
+  /** Makes this node the primary: by a handoff from the one that there is, else by taking the free lease; `force`: whatever an election lacks. */
+  async promote(force: boolean): Promise<string> {
     if (this.#isPrimary()) return this.#self.name!;
     if (!this.#config.lease.candidate) throw new AppError("HANDOFF_REFUSED", ["this node is no candidate (lease.candidate: false)"]);
     const primary = this.#roles.primary;
     if (primary !== undefined && this.#leases.type !== "static") await this.#role.peers.requestHandoff(primary.holder.advertise, this.#self.name!, PROMOTE_MS);
-    else await this.#roles.take();
+    else {
+      this.#role.forced = force;
+      await this.#roles.take();
+    }
     for (const until = Date.now() + PROMOTE_MS; Date.now() < until; await sleep(10)) if (this.#isPrimary()) return this.#self.name!;
+    this.#role.forced = false;
+    const { lacking } = this.#roles;
+    if (lacking !== undefined) throw new AppError("ELECTION_LACKS", [lacking]);
     throw new AppError("HANDOFF_REFUSED", [`this node did not become the primary within ${PROMOTE_MS / 1_000} s (${this.#roles.state})`]);
   }
 

@@ -15,6 +15,7 @@ export function formatStatus(value: unknown): string {
     `${node?.name ?? "-"}  ${status.role ?? "-"}, epoch ${status.epoch ?? "-"}, ${status.ready === true ? "ready" : "not ready"}${status.connected === false ? ", no connection to the primary" : ""}`,
     ...pairs([
       ["primary", status.primary === undefined ? "none known" : `${status.primary.name} (${status.primary.advertise})`],
+      ...(status.electionLacks === undefined ? [] : [["election", `waits: ${status.electionLacks}`]] as const),
       ["mount", status.mount === undefined ? "-" : `${status.mount.path} (${status.mount.driver}: ${status.mount.reason})`],
       ["node", `id ${node?.id ?? "-"}, advertised as ${node?.advertise ?? "-"}${node?.region ? `, region ${node.region}` : ""}`],
       ["version", `${status.version ?? "-"}, started ${status.startedAt ?? "-"}`],

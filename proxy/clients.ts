@@ -2,13 +2,14 @@
  * Clients without cookies: which positions each of them has to see, remembered here instead of there.
  *
  * Always holds: bounded in number and in time; a client is known by the hash of what names it, so that no token stays in memory; the table is
- * this node's alone, so it keeps its promise to a client that stays with one node. A cookie, where there is one, counts instead.
+ * this process's alone, so it keeps its promise to a client that stays with one node, until its proxy is started again. A cookie, where there is
+ * one, counts instead.
  */
 import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import { LRUCache } from "lru-cache";
 import { AppError } from "../proto/errors.ts";
-import type { Marks } from "./positions.ts";
+import { reachedAll, type Marks } from "./positions.ts";
 
 /** How clients are told apart: `cookie` knows cookies only, `none` not even these. */
 export type ClientsSetting =
@@ -54,8 +55,16 @@ export class Clients {
     return key === undefined ? undefined : this.#marks?.get(key);
   }
 
+  /** Notes what a client was told. Responses that ran at once may come in any order: one that says less takes nothing away. */
   remember(key: string | undefined, marks: Marks): void {
-    if (key !== undefined) this.#marks?.set(key, marks);
+    if (key === undefined || this.#marks === undefined) return;
+    const known = this.#marks.get(key);
+    this.#marks.set(key, known !== undefined && reachedAll(known, marks) ? known : marks);
+  }
+
+  /** Forgets what a client was told: it does not exist any more. */
+  forget(key: string | undefined): void {
+    if (key !== undefined) this.#marks?.delete(key);
   }
 
   /** How many are remembered. */

@@ -17,6 +17,8 @@ export const CONFIG_VARIABLE = "SLUICE_PROXY_CONFIG";
 export interface ProxyConfig {
   /** `host:port`; port 0 takes a free one, which the "listening" message names. */
   readonly listen: string;
+  /** A descriptor of the socket that is bound to `listen`: the guardian's, which outlives this process. Without one the proxy makes its own. */
+  readonly listenFd: number | undefined;
   /** Where other nodes reach this proxy; only shown. */
   readonly advertise: string | undefined;
   /** Origin of the application, `http://host:port`. */
@@ -41,9 +43,18 @@ export interface ProxyConfig {
   readonly limits: Limits;
 }
 
+/** What the guardian says to the proxy. */
+export type GuardianMessage =
+  /** Finish what runs, and end. `followed`: another process accepts on the same socket already, so there is no hurry; else the node stops. */
+  { readonly type: "stop"; readonly followed: boolean };
+
 /** Messages to the guardian. */
 export type ProxyMessage =
   | { readonly type: "listening"; readonly address: string }
+  /** It was told to end (SIGTERM), and goes on until a successor listens, which the guardian says by `stop`. */
+  | { readonly type: "leaving" }
+  /** After `stop`: no request is running any more. */
+  | { readonly type: "drained" }
   | { readonly type: "fatal"; readonly message: string; readonly hint: string }
   | { readonly type: "metrics"; readonly metrics: MetricsSnapshot };
 
@@ -65,6 +76,7 @@ export function parseConfig(text: string | undefined): ProxyConfig {
   const log = record(fields["log"] ?? {}, "log");
   return {
     listen: string(fields, "listen"),
+    listenFd: fields["listenFd"] === undefined ? undefined : count(fields, "listenFd"),
     advertise: fields["advertise"] === undefined ? undefined : string(fields, "advertise"),
     target: origin(string(fields, "target")),
     maxLagMs: count(fields, "maxLagMs"),

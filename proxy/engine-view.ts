@@ -48,6 +48,8 @@ export interface EngineView {
   changed(timeoutMs: number): Promise<void>;
   /** A request that may write has gone to the application of this node; call what is returned when it is over. A handoff waits for that. */
   writeBegins(): () => void;
+  /** How many handoffs have had this node drain its writes so far. */
+  readonly drains: number;
   close(): void;
 }
 
@@ -56,9 +58,9 @@ interface WireState { self: WireNode | null; role: string; epoch: number; primar
 interface WireWait { reached: boolean; positions: WirePosition[] }
 type Callback<T> = (error: grpc.ServiceError | null, value?: T) => void;
 interface ClusterClient extends grpc.Client {
-  watch(request: object, metadata: grpc.Metadata): grpc.ClientReadableStream<WireState>;
+  watch(request: { process: number }, metadata: grpc.Metadata): grpc.ClientReadableStream<WireState>;
   getPositions(request: { flush: boolean; primary: boolean }, options: grpc.CallOptions, done: Callback<{ positions: WirePosition[] }>): void;
-  drained(request: { drain: number }, options: grpc.CallOptions, done: Callback<object>): void;
+  drained(request: { drain: number; process: number }, options: grpc.CallOptions, done: Callback<object>): void;
   wait(request: { positions: WirePosition[]; timeoutMs: number }, options: grpc.CallOptions, done: Callback<WireWait>): void;
   waitReplicated(request: { positions: WirePosition[]; replicas: number; timeoutMs: number }, options: grpc.CallOptions, done: Callback<{ replicas: number }>): void;
 }
@@ -97,6 +99,8 @@ class Connection implements EngineView {
   #writes = 0;
   /** The drain that the engine waits for; 0: none. */
   #drain = 0;
+  #lastDrain = 0;
+  drains = 0;
   readonly #flushes = new Coalesced(() => this.#ask({ flush: true, primary: false }));
   readonly #strong = new Coalesced(() => this.#ask({ flush: false, primary: true }));
 
@@ -160,7 +164,7 @@ class Connection implements EngineView {
   }
 
   #watch(): void {
-    const stream = (this.#stream = this.#client.watch({}, new grpc.Metadata({ waitForReady: true })));
+    const stream = (this.#stream = this.#client.watch({ process: process.pid }, new grpc.Metadata({ waitForReady: true })));
     let ended = false;
     const again = (): void => {
       if (ended || this.#closed) return;
@@ -171,6 +175,8 @@ class Connection implements EngineView {
     };
     stream.on("data", (wire: WireState) => {
       this.#retryMs = RETRY_MS_MIN;
+      if (wire.drain !== 0 && wire.drain !== this.#lastDrain) this.drains++;
+      this.#lastDrain = wire.drain;
       this.#setState(viewOf(this.#state?.positions ?? NO_MARKS, wire));
       this.#believeFor(wire.validMs);
       this.#drain = wire.drain;
@@ -203,7 +209,7 @@ class Connection implements EngineView {
   #tellDrained(): void {
     if (this.#drain === 0 || this.#writes > 0) return;
     // No answer is needed: an engine that does not hear it goes on after a while.
-    this.#client.drained({ drain: this.#drain }, { deadline: Date.now() + this.#options.timeoutMs }, () => undefined);
+    this.#client.drained({ drain: this.#drain, process: process.pid }, { deadline: Date.now() + this.#options.timeoutMs }, () => undefined);
     this.#drain = 0;
   }
 

@@ -46,6 +46,8 @@ export interface Exchange {
   heldMs: number;
   ackMs: number;
   heldFull: boolean;
+  /** Held at this moment: nobody has begun to execute it. */
+  heldNow: boolean;
   resends: number;
   /** Failed attempts in a row, for the pause before the next. */
   failures: number;
@@ -57,8 +59,10 @@ export interface Exchange {
   sentMs: number;
   headMs: number;
   upstreamError: string | undefined;
-  /** Says that this request, which may have written here, is over. */
-  writeOver?: () => void;
+  /** Of a request that may write here: the lease under which it began, how many drains there had been, and what says that it is over. */
+  write?: { readonly epoch: number; readonly drains: number; readonly over: () => void };
+  /** Status of the response that is passed on. */
+  upstreamStatus: number;
 }
 
 const NO_REQUEST: CheckedRequest = { target: "", host: undefined, body: { kind: "none" } };
@@ -66,8 +70,8 @@ const NO_REQUEST: CheckedRequest = { target: "", host: undefined, body: { kind: 
 export function newExchange(id: string, request: IncomingMessage, response: ServerResponse | undefined, expects: Expectation, hop: Hop | undefined): Exchange {
   return {
     id, request, response, early: undefined, expectsContinue: expects === "continue", startedMs: performance.now(), hop, checked: NO_REQUEST, rule: NO_RULE, consistency: "session", replayed: false,
-    clientKey: undefined, want: undefined, asked: false, ack: undefined, reachedAt: undefined, waitedMs: 0, holdUntilMs: 0, heldMs: 0, ackMs: 0, heldFull: false, resends: 0, failures: 0, body: undefined,
-    decision: "invalid", reason: undefined, node: undefined, sentMs: 0, headMs: 0, upstreamError: undefined,
+    clientKey: undefined, want: undefined, asked: false, ack: undefined, reachedAt: undefined, waitedMs: 0, holdUntilMs: 0, heldMs: 0, ackMs: 0, heldFull: false, heldNow: false, resends: 0, failures: 0, body: undefined,
+    decision: "invalid", reason: undefined, node: undefined, sentMs: 0, headMs: 0, upstreamStatus: 0, upstreamError: undefined,
   };
 }
 

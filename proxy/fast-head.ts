@@ -251,3 +251,9 @@ export function keptFields(text: string, head: ResponseHead): string {
   }
   return at < fieldsEnd ? kept + text.slice(at, fieldsEnd) : kept;
 }
+
+/** What a plain read begins with, as far as it has come. */
+export const BEGINNING = /^(?:G(?:E(?:T(?: (?:\/.*)?)?)?)?|H(?:E(?:A(?:D(?: (?:\/.*)?)?)?)?)?)$/s;
+/** Interim responses but 101, which cannot come: nobody has asked for it. */
+export const INTERIM = /^HTTP\/1\.1 1(?!01)\d\d(?: [\t\x20-\x7e\x80-\xff]*)?\r\n(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*$/;
+export const TRAILERS = /^(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)+$/;

@@ -1,9 +1,9 @@
 /**
  * What happens to one request, from its head to the choice of who answers it.
  *
- * The order: check the head, find the path rule, read what the client has to see, decide, perhaps wait or hold and decide again, then relay or
- * refuse; a relay that failed before a response began, and may be sent again, comes back to the decision. Always holds: all deciding is in
- * check.ts, rules.ts and decide.ts; this file gathers the facts and does what comes out. A request waits at most `maxLag` and is held at most
+ * The order: admit it (head, path rule, what the client has to see), decide, perhaps wait or hold and decide again, then relay or refuse; a relay that
+ * failed before a response began, and may be sent again, comes back to the decision. Always holds: all deciding is in admission.ts, decide.ts and
+ * retry.ts; this file gathers the facts and does what comes out. A request waits at most `maxLag` and is held at most
  * `hold`, each in sum; one that may have been acted on is sent again only if its method is idempotent.
  */
 import { randomBytes } from "node:crypto";
@@ -12,21 +12,20 @@ import type { Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { writeAccess } from "./access-log.ts";
+import { Admission } from "./admission.ts";
 import { answer, answerSocket, linger, type AnswerCode, type AnswerOptions } from "./answer.ts";
 import { BodySource, Room } from "./body.ts";
-import { checkRequest, type Fault } from "./check.ts";
 import { Clients } from "./clients.ts";
 import type { ProxyConfig } from "./config.ts";
-import { readCookie } from "./cookie.ts";
 import { peerOf } from "./door.ts";
-import { decide, FACT_VALUES, needsPrimary, type Facts, type Reason } from "./decide.ts";
+import { decide, needsPrimary, type Facts, type Reason } from "./decide.ts";
 import type { EngineView, NodeView } from "./engine-view.ts";
 import { factsOf, isGone, isHoldLeft, newExchange, type Exchange, type Expectation } from "./exchange.ts";
-import { announcedTrailers, formatHop, originalAddress, rawField, readHop, readRequestId, requestFields, requestTrailers, SLUICE_ACK, SLUICE_CONSISTENCY, SLUICE_HOP, SLUICE_REFUSED, SLUICE_REPLAY, SLUICE_REQUEST_ID } from "./headers.ts";
+import { announcedTrailers, formatHop, rawField, readHop, readRequestId, requestFields, requestTrailers, SLUICE_HOP, SLUICE_REFUSED, SLUICE_REPLAY, SLUICE_REQUEST_ID } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
-import { countedMarks, NO_MARKS, type Marks } from "./positions.ts";
+import { countedMarks, NO_MARKS } from "./positions.ts";
 import { answerFor, relay, type AddedFields, type Failure, type RawFields } from "./relay.ts";
-import { ruleMatcher, type RuleMatcher } from "./rules.ts";
+import { Absence, mayRepeat, pauseMs } from "./retry.ts";
 import { Stamps } from "./stamps.ts";
 import { openTunnel, type TunnelTask } from "./tunnel.ts";
 import type { Upstream, Upstreams } from "./upstreams.ts";
@@ -39,27 +38,18 @@ export interface HandlerParts {
   readonly log: Logger;
 }
 
-const STATUS_OF_FAULT: Partial<Record<Fault, number>> = { version: 505, fields: 431 };
 const HOP_FIELD = SLUICE_HOP.toLowerCase();
 const REQUEST_ID_FIELD = SLUICE_REQUEST_ID.toLowerCase();
-const ACK_FIELD = SLUICE_ACK.toLowerCase();
-const ACK = /^(?:\d|1[0-6])$/;
-const CONSISTENCY_FIELD = SLUICE_CONSISTENCY.toLowerCase();
 const REFUSED_FIELD = SLUICE_REFUSED.toLowerCase();
 const REPLAY_FIELD = SLUICE_REPLAY.toLowerCase();
 
-/** Pauses between attempts: the first repeats at once, since an idle connection that has gone says nothing about the next one. */
-const PAUSES_MS = [0, 25, 50, 100, 200];
-/** How often a request is sent again that may have been acted on; once if the connection was new, because then it may be its doing. */
-const REPEATS_MAX = 3;
-const REPEATS_NEW_MAX = 1;
 /** How long to wait before the primary is asked again after it gave no answer. */
 const ASK_AGAIN_MS = 50;
 
 export class Handler {
   readonly #parts: HandlerParts;
-  readonly #ruleOf: RuleMatcher;
-  readonly #clients: Clients;
+  readonly #admission: Admission;
+  readonly #absence: Absence;
   readonly #stamps: Stamps;
   readonly #room: Room;
   readonly #idPrefix = randomBytes(6).toString("hex");
@@ -69,17 +59,16 @@ export class Handler {
   readonly #tunnels = new Set<Socket>();
   /** These, and those that wait for their handshake or their end: Node's server knows none of them any more. */
   readonly #detached = new Set<Socket>();
-  /** When the application stopped accepting connections. */
-  #targetDownMs: number | undefined;
 
   constructor(parts: HandlerParts) {
     this.#parts = parts;
     const { config, view, metrics, log, upstreams } = parts;
-    this.#ruleOf = ruleMatcher(config.rules);
-    this.#clients = new Clients(config.clients, { count: config.limits.clients, ageMs: config.cookie.maxAgeMs });
-    this.#stamps = new Stamps({ view, clients: this.#clients, metrics, log, cookie: config.cookie, nodeName: config.node.name, maxLagMs: config.maxLagMs, ack: config.ack, ackTimeoutMs: config.ackTimeoutMs });
+    const clients = new Clients(config.clients, { count: config.limits.clients, ageMs: config.cookie.maxAgeMs });
+    this.#admission = new Admission(config, clients);
+    this.#absence = new Absence(config.limits.targetRestartMs);
+    this.#stamps = new Stamps({ view, clients, metrics, log, cookie: config.cookie, nodeName: config.node.name, maxLagMs: config.maxLagMs, ack: config.ack, ackTimeoutMs: config.ackTimeoutMs });
     this.#room = new Room(config.limits.keptBytes);
-    metrics.gauges = () => ({ clients: this.#clients.count, pool: upstreams.counts() });
+    metrics.gauges = () => ({ clients: clients.count, pool: upstreams.counts() });
   }
 
   /** Client connections end with their running response from now on. */
@@ -92,13 +81,29 @@ export class Handler {
   }
 
   /** Takes over a request from Node's server. */
-  handle(request: IncomingMessage, response: ServerResponse, expects: Expectation): void {
+  handle(request: IncomingMessage, response: ServerResponse, expects: Expectation): Exchange {
     const exchange = this.#newExchange(request, response, expects);
     this.#parts.metrics.active++;
     response.once("close", () => this.#closed(exchange, response.headersSent ? response.statusCode : 0));
     response.on("error", ignore);
     if (expects === "unknown") this.#invalid(exchange, "expectation", "EXPECTATION", { close: true });
     else if (this.#check(exchange)) this.#step(exchange);
+    return exchange;
+  }
+
+  /**
+   * The client has ended its side while this request is under way: it has gone, or waits for a last response, and nobody can tell. What is held is not
+   * executed any more; what runs goes on as long as pieces of its response come within the time in which most do.
+   */
+  clientEnded(exchange: Exchange): void {
+    const { socket } = exchange.request;
+    if (exchange.heldNow) this.#refuse(exchange, "no-primary", "HELD_ENDED");
+    let written = socket.bytesWritten;
+    const watch = setInterval(() => {
+      if (socket.writableLength === 0 && socket.bytesWritten === written) socket.destroy();
+      written = socket.bytesWritten;
+    }, this.#parts.config.limits.lingerMs);
+    socket.once("close", () => clearInterval(watch));
   }
 
   /** Takes over an upgrade, whose connection Node's server has let go. */
@@ -133,65 +138,31 @@ export class Handler {
   /** Whether the request may go on; when not, it has been answered. */
   #check(exchange: Exchange): boolean {
     const { request, response } = exchange;
-    const { limits } = this.#parts.config;
-    const checked = checkRequest({ method: request.method ?? "", url: request.url ?? "", httpVersion: request.httpVersion, rawHeaders: request.rawHeaders }, limits.headerCount);
-    if ("fault" in checked) {
-      const status = STATUS_OF_FAULT[checked.fault];
-      this.#invalid(exchange, checked.fault, "INVALID", { sentence: checked.sentence, close: true, ...(status === undefined ? {} : { status }) });
-      return false;
-    }
-    if (checked.target === "*") {
-      // A question about this server as a whole (RFC 9110, section 9.3.7): nothing for the application.
+    const asked = this.#admission.admit(request);
+    if (asked === "server") {
       response?.writeHead(204, [SLUICE_REQUEST_ID, exchange.id]).end();
       return false;
     }
-    if (checked.body.kind === "length" && checked.body.bytes > limits.bodyBytes) {
-      this.#invalid(exchange, "size", "BODY_LARGE", {});
+    if ("code" in asked) {
+      this.#invalid(exchange, asked.reason, asked.code, asked.options);
       return false;
     }
-    const rule = this.#ruleOf(checked.target);
-    if (rule === undefined) {
-      this.#invalid(exchange, "path", "AMBIGUOUS_PATH", {});
-      return false;
-    }
-    const asked = request.headers[CONSISTENCY_FIELD];
-    if (asked !== undefined && !(FACT_VALUES.consistency as readonly unknown[]).includes(asked)) {
-      this.#invalid(exchange, "consistency", "CONSISTENCY", {});
-      return false;
-    }
-    const ack = request.headers[ACK_FIELD];
-    if (ack !== undefined && !ACK.test(String(ack))) {
-      this.#invalid(exchange, "ack", "ACK", {});
-      return false;
-    }
-    exchange.ack = ack === undefined ? undefined : Number(ack);
-    exchange.checked = checked;
-    exchange.rule = rule;
-    exchange.consistency = asked === undefined ? rule.consistency : (asked as Facts["consistency"]);
-    exchange.want = this.#wanted(exchange);
-    if (checked.body.kind === "chunked" || (checked.body.kind === "length" && checked.body.bytes > 0)) {
-      exchange.body = new BodySource(request, { limits, room: this.#room, onWanted: () => exchange.expectsContinue && response?.writeContinue() });
+    exchange.checked = asked.checked;
+    exchange.rule = asked.rule;
+    exchange.consistency = asked.consistency;
+    exchange.ack = asked.ack;
+    exchange.clientKey = asked.clientKey;
+    exchange.want = asked.want;
+    const { body } = asked.checked;
+    if (body.kind === "chunked" || (body.kind === "length" && body.bytes > 0)) {
+      exchange.body = new BodySource(request, { limits: this.#parts.config.limits, room: this.#room, onWanted: () => exchange.expectsContinue && response?.writeContinue() });
     }
     return true;
   }
 
-  /** What the client has to see: its cookie says it, else the table of clients. */
-  #wanted(exchange: Exchange): Marks | undefined {
-    const { request, rule } = exchange;
-    const { config } = this.#parts;
-    if (!this.#clients.cookies || !rule.cookie) return undefined;
-    exchange.clientKey = this.#clients.keyOf(request.headers, () => this.#clientOf(request));
-    const marks = readCookie(request.headers.cookie, config.cookie.name) ?? this.#clients.wanted(exchange.clientKey);
-    return marks === undefined ? undefined : countedMarks(marks, rule.counts);
-  }
-
-  #clientOf(request: IncomingMessage): string {
-    return originalAddress(request.headers["x-forwarded-for"] as string | undefined, peerOf(request.socket), this.#parts.config.trustedHops);
-  }
-
   /** One decision, and what follows from it. */
   #step(exchange: Exchange): void {
-    if (isGone(exchange)) return;
+    if (isGone(exchange) || exchange.response?.headersSent === true) return;
     try {
       const state = this.#parts.view.state();
       const facts = factsOf(exchange, state, this.#parts.config.node.name, this.#parts.config);
@@ -263,7 +234,9 @@ export class Handler {
     const isFirst = exchange.holdUntilMs === 0;
     if (isFirst) exchange.holdUntilMs = begun + config.holdMs;
     metrics.held(reason, isFirst);
+    exchange.heldNow = true;
     await pause(Math.max(1, Math.ceil(exchange.holdUntilMs - begun)));
+    exchange.heldNow = false;
     exchange.heldMs += performance.now() - begun;
     metrics.released(!isHoldLeft(exchange, config));
   }
@@ -276,15 +249,29 @@ export class Handler {
     const mayReplay = facts.role !== "primary" && !needsPrimary(facts);
     exchange.decision = "local";
     exchange.node = this.#parts.config.node.name;
-    if (mayHaveWritten) exchange.writeOver ??= this.#parts.view.writeBegins();
+    const { view } = this.#parts;
+    if (mayHaveWritten) exchange.write ??= { epoch: state?.epoch ?? 0, drains: view.drains, over: view.writeBegins() };
     this.#relay(exchange, "application", this.#parts.config.target, this.#parts.upstreams.application, "", (raw) => {
       if (mayReplay && rawField(raw, REPLAY_FIELD)?.toLowerCase() === "primary") return "replay";
       return "pass";
     }, () => {
-      if (mayHaveWritten) return this.#stamps.written(exchange);
+      if (mayHaveWritten) return this.#stamps.written(exchange).then((added) => (added.isDropped === true ? this.#unkept(exchange, added) : added));
       if (isToMend) return this.#stamps.mended(exchange);
       return this.#stamps.read(exchange, positions);
     });
+  }
+
+  /** The lease was lost, and perhaps with it what was written: what may be executed twice goes to the new primary, else nobody knows. */
+  #unkept(exchange: Exchange, added: AddedFields): AddedFields {
+    const isAtHand = exchange.body?.atHand ?? true;
+    if (isAtHand && mayRepeat(exchange, { kind: "broke", code: "LEASE_LOST", wasNew: false })) {
+      exchange.resends++;
+      exchange.write?.over();
+      delete exchange.write;
+      this.#parts.metrics.resent("idempotent");
+      setImmediate(() => this.#step(exchange));
+    } else setImmediate(() => this.#answer(exchange, "LEASE_LOST", {}));
+    return added;
   }
 
   #forward(exchange: Exchange, facts: Facts, state: NodeView | undefined): void {
@@ -306,9 +293,10 @@ export class Handler {
     const { request, response, id, checked, expectsContinue, body } = exchange;
     const { config, metrics, log } = this.#parts;
     exchange.sentMs = performance.now();
-    const onHead = (_status: number, raw: RawFields): "pass" | "drop" => {
+    const onHead = (status: number, raw: RawFields): "pass" | "drop" => {
       exchange.headMs = performance.now();
-      if (to === "application") this.#targetDownMs = undefined;
+      exchange.upstreamStatus = status;
+      if (to === "application") this.#absence.over();
       const verdict = judge(raw);
       return verdict === "pass" || !this.#handedBack(exchange, verdict) ? "pass" : "drop";
     };
@@ -346,7 +334,7 @@ export class Handler {
       ...task, socket, early: exchange.early!,
       onOpen: () => {
         exchange.headMs = performance.now();
-        if (task.from === "application") this.#targetDownMs = undefined;
+        if (task.from === "application") this.#absence.over();
         this.#tunnels.add(socket);
         this.#parts.metrics.tunnels++;
         this.#closed(exchange, 101);
@@ -373,13 +361,14 @@ export class Handler {
   }
 
   /** Whether a failed attempt is followed by another one. */
-  #onFailure(exchange: Exchange, to: "application" | "peer", { kind, code, wasNew }: Failure): boolean {
+  #onFailure(exchange: Exchange, to: "application" | "peer", failure: Failure): boolean {
     const { metrics, config } = this.#parts;
+    const { kind, code } = failure;
     if (exchange.body !== undefined && !exchange.body.atHand) return false;
     if (kind === "unsent") {
-      if (!isHoldLeft(exchange, config) || (to === "application" && !this.#isTargetRestarting())) return false;
+      if (!isHoldLeft(exchange, config) || (to === "application" && !this.#absence.mayBeRestart(performance.now()))) return false;
     } else {
-      if (kind !== "broke" || !IDEMPOTENT.has(exchange.request.method ?? "") || exchange.resends >= (wasNew ? REPEATS_NEW_MAX : REPEATS_MAX)) return false;
+      if (!mayRepeat(exchange, failure)) return false;
       exchange.resends++;
     }
     exchange.upstreamError = code;
@@ -391,23 +380,16 @@ export class Handler {
     return true;
   }
 
-  /** An application that has been away for long is not coming back in a moment. */
-  #isTargetRestarting(): boolean {
-    const now = performance.now();
-    this.#targetDownMs ??= now;
-    return now - this.#targetDownMs < this.#parts.config.limits.targetRestartMs;
-  }
-
   /** Decides again after a pause that grows with the failures. */
   #again(exchange: Exchange, reason: string): void {
-    const pauseMs = PAUSES_MS[Math.min(++exchange.failures, PAUSES_MS.length - 1)]!;
-    this.#later(exchange, this.#hold(exchange, reason, (leftMs) => sleep(Math.min(pauseMs, leftMs))));
+    const ms = pauseMs(++exchange.failures);
+    this.#later(exchange, this.#hold(exchange, reason, (leftMs) => sleep(Math.min(ms, leftMs))));
   }
 
-  #refuse(exchange: Exchange, reason: Reason): void {
+  #refuse(exchange: Exchange, reason: Reason, known?: AnswerCode): void {
     exchange.decision = "refuse";
     exchange.reason = reason;
-    const code = exchange.heldFull ? "HELD_FULL" : reason === "not-primary" ? "NOT_PRIMARY" : reason === "no-role" ? "NO_ROLE" : "NO_PRIMARY";
+    const code = known ?? (exchange.heldFull ? "HELD_FULL" : reason === "not-primary" ? "NOT_PRIMARY" : reason === "no-role" ? "NO_ROLE" : "NO_PRIMARY");
     this.#answer(exchange, code, {});
   }
 
@@ -431,15 +413,12 @@ export class Handler {
     const { decision, headMs, startedMs } = exchange;
     const { metrics, log, config } = this.#parts;
     exchange.body?.close();
-    exchange.writeOver?.();
+    exchange.write?.over();
     metrics.active--;
     const isRelayed = decision === "local" || decision === "forward";
     metrics.request(decision, status, isRelayed && headMs > 0 ? headMs - startedMs : undefined, isRelayed ? exchange.node : undefined);
-    writeAccess(log, config.accessLog, exchange, status, () => this.#clientOf(exchange.request));
+    writeAccess(log, config.accessLog, exchange, status, () => this.#admission.addressOf(exchange.request));
   }
 }
-
-/** RFC 9110, section 9.2.2. */
-const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
 
 function ignore(): void {}

@@ -48,6 +48,8 @@ export const DEFAULT_LIMITS = {
   clients: 10_000,
   /** Connections to the application, and as many to the primary's proxy; more requests wait for one to be free. Requests with trailers have as many of their own. */
   upstreamConnections: 256,
+  /** How long a kept connection may be silent once a successor has taken over; its next request is answered as its last. */
+  followedQuietMs: 2_000,
   /** How long a stop waits for running requests. */
   stopMs: 10_000,
 };

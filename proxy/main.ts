@@ -1,12 +1,13 @@
 /**
  * The proxy process: what the guardian starts, and how it ends.
  *
- * Always holds: it serves only while its guardian lives (the IPC channel is open); SIGTERM ends it after the running requests; whatever keeps it from
- * starting is said to the guardian by name, and the process leaves with code 2.
+ * Always holds: it serves only while its guardian lives (the IPC channel is open); SIGTERM ends it after the running requests, and where the guardian
+ * has the socket only once a successor takes the connections, or after SUCCESSOR_MS; whatever keeps it from starting is said to the guardian by
+ * name, and the process leaves with code 2.
  */
 import pino, { type Logger } from "pino";
 import { AppError } from "../proto/errors.ts";
-import { CONFIG_VARIABLE, parseConfig, type ProxyConfig, type ProxyMessage } from "./config.ts";
+import { CONFIG_VARIABLE, parseConfig, type GuardianMessage, type ProxyConfig, type ProxyMessage } from "./config.ts";
 import { connectEngine } from "./engine-view.ts";
 import { Metrics } from "./metrics.ts";
 import { startServer } from "./server.ts";
@@ -14,6 +15,8 @@ import { Upstreams } from "./upstreams.ts";
 
 const METRICS_EVERY_MS = 1_000;
 const EXIT_CANNOT_START = 2;
+/** How long a process that was told to end goes on for want of a successor. */
+const SUCCESSOR_MS = 10_000;
 
 async function main(): Promise<void> {
   const config = parseConfig(process.env[CONFIG_VARIABLE]);
@@ -32,11 +35,11 @@ async function main(): Promise<void> {
   const ticker = setInterval(() => tell({ type: "metrics", metrics: metrics.snapshot() }), METRICS_EVERY_MS);
 
   let stopping = false;
-  const stop = async (): Promise<void> => {
+  const stop = async (followed: boolean): Promise<void> => {
     if (stopping) return;
     stopping = true;
     log.info("the proxy stops");
-    await server.stop();
+    await server.stop({ followed, onDrained: () => tell({ type: "drained" }) });
     clearInterval(ticker);
     view.close();
     await upstreams.destroy();
@@ -44,9 +47,16 @@ async function main(): Promise<void> {
     if (process.connected) process.disconnect();
     process.exit(0);
   };
-  process.on("SIGTERM", () => void stop());
+  let leaving = false;
+  process.on("SIGTERM", () => {
+    if (leaving || config.listenFd === undefined || !process.connected) return void stop(false);
+    leaving = true;
+    tell({ type: "leaving" });
+    setTimeout(() => void stop(true), SUCCESSOR_MS);
+  });
+  process.on("message", (message: GuardianMessage) => message.type === "stop" && void stop(message.followed));
   // A terminal sends this to the whole group; the guardian says when to stop.
-  process.on("SIGINT", () => process.connected || void stop());
+  process.on("SIGINT", () => process.connected || void stop(false));
   process.on("disconnect", () => {
     // Nobody supervises the node any more, and the engine ends as well: there is nothing left to decide by.
     if (!stopping) process.exit(1);

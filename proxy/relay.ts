@@ -55,6 +55,8 @@ export interface AddedFields {
   readonly fields: readonly string[];
   /** The response carries a position and must not be kept by a cache that serves others. */
   readonly isPrivate: boolean;
+  /** Nothing of the response is for the client, who gets another one. */
+  readonly isDropped?: boolean;
 }
 
 type Phase = "waiting" | "head" | "body" | "dropped" | "over";
@@ -107,15 +109,21 @@ class Relay implements Dispatcher.DispatchHandler {
       this.#leave("dropped");
       return;
     }
-    this.#task.body?.release();
     const added = this.#task.added(raw);
     if (!(added instanceof Promise)) {
+      this.#task.body?.release();
       this.#writeHead(status, statusText, raw, added);
       return;
     }
     controller.pause();
     void added.then((fields) => {
       if (this.#phase === "over" || this.#clientGone) return;
+      if (fields.isDropped === true) {
+        this.#leave("dropped");
+        controller.resume();
+        return;
+      }
+      this.#task.body?.release();
       this.#writeHead(status, statusText, raw, fields);
       if (this.#endedWith !== undefined) this.#end(this.#endedWith);
       else controller.resume();

@@ -5,22 +5,37 @@
  * the same connection; a stop finishes what runs, within a bound.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import { Server as NetServer, type AddressInfo, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { setImmediate as turn } from "node:timers/promises";
 import { answerSocket, linger, type AnswerCode } from "./answer.ts";
 import { hostAndPort } from "./config.ts";
 import { Door, peerOf } from "./door.ts";
-import type { Expectation } from "./exchange.ts";
+import type { Exchange, Expectation } from "./exchange.ts";
 import { attachFastPath, type FastPath } from "./fast.ts";
 import { Handler, type HandlerParts } from "./handler.ts";
+import type { Limits } from "./limits.ts";
 import type { Metrics } from "./metrics.ts";
 
 export interface ProxyServer {
   /** `host:port` as it listens. */
   readonly address: string;
   /** Stops accepting, finishes running requests, and resolves when all is closed, at the latest after `limits.stopMs`. */
-  stop(): Promise<void>;
+  stop(how: StopOptions): Promise<void>;
 }
+
+export interface StopOptions {
+  /** Somebody else accepts already: kept connections are left to end with their next request for a while, which cuts nobody short. */
+  readonly followed: boolean;
+  /** Called once, when no request is running. */
+  readonly onDrained: () => void;
+}
+
+/** A connection that was quiet for so long after a stop began has nobody waiting on it. */
+const QUIET_MS = 250;
+/** Connections that wait in the kernel's queue; as many as Linux allows by itself. */
+const BACKLOG = 4_096;
+const SWEEP_MS = 50;
 
 /** A request that Node has parsed. */
 interface Entry {
@@ -35,7 +50,10 @@ interface Entry {
  */
 interface Line {
   running: Entry | undefined;
+  exchange: Exchange | undefined;
   readonly queue: Entry[];
+  /** The client has ended its side. */
+  ended: boolean;
   /** The connection ends with an answer that has been given. */
   over: boolean;
 }
@@ -48,7 +66,14 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
   const take = (expects: Expectation) => (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request;
     let line = lines.get(socket);
-    if (line === undefined) lines.set(socket, (line = { running: undefined, queue: [], over: false }));
+    if (line === undefined) {
+      const begun: Line = { running: undefined, exchange: undefined, queue: [], over: false, ended: false };
+      lines.set(socket, (line = begun));
+      socket.once("end", () => {
+        begun.ended = true;
+        if (begun.running !== undefined && begun.exchange !== undefined) handler.clientEnded(begun.exchange);
+      });
+    }
     // Behind an answer that ends the connection nothing counts any more, even though the parser still sees it.
     if (line.over) return;
     // Behind an upgrade that is not taken Node's parser loses bytes: the body of a request that came there would be read as a request.
@@ -61,6 +86,7 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
   const next = (line: Line): void => {
     const entry = line.queue.shift();
     line.running = entry;
+    line.exchange = undefined;
     if (entry === undefined) return;
     entry.response.once("close", () => {
       if (!entry.response.shouldKeepAlive || !entry.response.writableFinished) {
@@ -70,7 +96,8 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
       if (line.queue.length <= 1) entry.request.socket.resume();
       next(line);
     });
-    handler.handle(entry.request, entry.response, entry.expects);
+    line.exchange = handler.handle(entry.request, entry.response, entry.expects);
+    if (line.ended) handler.clientEnded(line.exchange);
   };
 
   const server = createServer({
@@ -83,6 +110,8 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     shouldUpgradeCallback: ({ headers, method, httpVersion }) => headers.upgrade?.toLowerCase() === "websocket" && method === "GET" && httpVersion === "1.1"
       && headers["content-length"] === undefined && headers["transfer-encoding"] === undefined,
   });
+  // A client that has said all it has to say still gets its response (RFC 9112, section 9.6); handler.ts bounds it.
+  (server as Server & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
   // Node would silently drop the fields beyond its count; they are counted, and refused, in check.ts.
   server.maxHeadersCount = 0;
   server.maxConnections = limits.connections;
@@ -137,30 +166,38 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
   });
   server.on("drop", () => parts.metrics.invalid("connections"));
   const fast = attachFastPath(server, { config: parts.config, view: parts.view, metrics: parts.metrics, log: parts.log, nextId: () => handler.nextId(), door });
-  if (fast === undefined) watchDoor(server, door);
+  const unused = fast === undefined ? watchDoor(server, door) : new Set<Socket>();
   const general = parts.metrics.gauges;
   if (fast !== undefined) parts.metrics.gauges = () => ({ ...general(), pool: { ...general().pool, ...prefixed("fast", fast.counts) } });
   const { host, port } = hostAndPort(listen);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen({ host: host === "" ? undefined : host, port }, () => {
+    const { listenFd } = parts.config;
+    server.listen({ ...(listenFd === undefined ? { host: host === "" ? undefined : host, port } : { fd: listenFd }), backlog: BACKLOG }, () => {
       server.off("error", reject);
       resolve();
     });
   });
-  return { address: addressText(server), stop: () => stopServer(server, handler, parts.metrics, fast, limits.stopMs) };
+  return { address: addressText(server), stop: (how) => stopServer({ server, handler, metrics: parts.metrics, fast, unused, limits }, how) };
 }
 
-/** Without a fast path, which does the same: nothing sees a connection that may not come in. */
-function watchDoor(server: Server, door: Door): void {
+/** Without a fast path, which does the same: nothing sees a connection that may not come in. Answers those on which nothing was ever asked. */
+function watchDoor(server: Server, door: Door): Set<Socket> {
+  const unused = new Set<Socket>();
   const listeners = server.listeners("connection");
   server.removeAllListeners("connection");
   server.on("connection", (socket: Socket) => {
     const peer = peerOf(socket);
     if (!door.enter(socket, peer)) return;
-    socket.once("close", () => door.leave(peer));
+    unused.add(socket);
+    socket.once("close", () => {
+      unused.delete(socket);
+      door.leave(peer);
+    });
     for (const listener of listeners) listener.call(server, socket);
   });
+  server.prependListener("request", ({ socket }: IncomingMessage) => unused.delete(socket));
+  return unused;
 }
 
 function prefixed(prefix: string, counts: Readonly<Record<string, number>>): Record<string, number> {
@@ -186,21 +223,36 @@ function answerForParser(code: string): AnswerCode | undefined {
   return code.startsWith("HPE_") ? "INVALID" : undefined;
 }
 
-async function stopServer(server: Server, handler: Handler, metrics: Metrics, fast: FastPath | undefined, stopMs: number): Promise<void> {
+interface Running { readonly server: Server; readonly handler: Handler; readonly metrics: Metrics; readonly fast: FastPath | undefined; readonly unused: ReadonlySet<Socket>; readonly limits: Limits }
+
+async function stopServer({ server, handler, metrics, fast, unused, limits }: Running, { followed, onDrained }: StopOptions): Promise<void> {
+  const quietMs = followed ? limits.followedQuietMs : QUIET_MS;
+  const quietAt = performance.now() + quietMs;
   handler.stop();
-  fast?.stop();
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  // Connections become idle when their response is out; the server looks for them only once by itself.
+  fast?.stop(quietMs);
+  // What waits in the kernel's queue comes in: closing the last copy of the socket would cut it.
+  await turn();
+  await turn();
+  // Node's HTTP server would close idle connections on the spot.
+  const closed = new Promise<void>((resolve) => NetServer.prototype.close.call(server, () => resolve()));
+  let drained = false;
+  // Connections become idle when their response is out; the server does not look for them by itself.
   const sweep = setInterval(() => {
-    server.closeIdleConnections();
+    if (performance.now() >= quietAt) {
+      server.closeIdleConnections();
+      for (const socket of unused) socket.destroy();
+    }
+    if (metrics.active > 0) return;
     // Upgraded connections have no end of their own: they go when nothing else runs.
-    if (metrics.active === 0) handler.endTunnels(false);
-  }, 50);
+    handler.endTunnels(false);
+    if (!drained) onDrained();
+    drained = true;
+  }, SWEEP_MS);
   const bound = setTimeout(() => {
     server.closeAllConnections();
     handler.endTunnels(true);
     fast?.destroy();
-  }, stopMs);
+  }, limits.stopMs);
   await closed;
   fast?.destroy();
   clearInterval(sweep);

@@ -3,8 +3,7 @@
  *
  * Always holds: a position that a client is told exists, and covers what the application had committed before it sent its head; what it commits
  * while its response streams on is not covered. The number of followers that have a write is what the engine counted, never what was asked for.
- * A response with a cookie is private. An engine that is away is waited for up
- * to `maxLag`; then the response goes out without a position, and the client merely loses the promise.
+ * A success whose write may have been lost with the lease is not told as one. A response with a cookie is private. An engine that is away is waited for up to `maxLag`; then the response goes out without a position, and the client merely loses the promise.
  */
 import type { Logger } from "pino";
 import { setCookie, type CookieSettings, readSetCookie } from "./cookie.ts";
@@ -50,13 +49,45 @@ export class Stamps {
     return { fields: this.#fields(exchange, positions), isPrivate: false };
   }
 
-  /** For a response of this node's application that may have written. */
+  /** For a response of this node's application that may have written; dropped where nobody can tell whether what it wrote is kept. */
   async written(exchange: Exchange): Promise<AddedFields> {
+    const deadline = performance.now() + this.#parts.maxLagMs;
     const positions = await this.#flush(exchange, "no position for a write");
     const wanted = exchange.ack ?? this.#parts.ack;
     const acked = wanted === 0 ? undefined : positions === undefined ? 0 : await this.#replicated(exchange, positions, wanted);
-    const added = positions === undefined ? this.read(exchange, undefined) : this.#told(exchange, positions);
+    const isEnough = acked !== undefined && acked > 0 && acked >= wanted;
+    // What the application itself calls a failure claims nothing, and an upgrade neither.
+    if (positions !== undefined && !isEnough && exchange.response !== undefined && exchange.upstreamStatus < 400 && await this.#isInDoubt(exchange, deadline)) return { fields: [], isPrivate: false, isDropped: true };
+    const added = positions === undefined ? this.read(exchange, undefined) : this.#told(exchange, this.#newest(positions));
     return acked === undefined ? added : { ...added, fields: [...added.fields, SLUICE_ACKED, String(acked)] };
+  }
+
+  /**
+   * Whether this node has lost the lease since the write began, other than by a handoff, which takes along what was written. Then another primary's history
+   * may have taken the place of the write. An engine that was started again is waited for until it knows: it may go on under its lease, or take the
+   * next one itself.
+   */
+  async #isInDoubt({ write }: Exchange, deadline: number): Promise<boolean> {
+    const { view, nodeName } = this.#parts;
+    if (write === undefined) return false;
+    for (;;) {
+      const state = view.state();
+      if (view.drains !== write.drains || (state?.role === "primary" && state.epoch <= write.epoch + 1)) return false;
+      if (state?.role === "follower" && state.primary !== undefined && state.primary.name !== nodeName) return true;
+      const leftMs = deadline - performance.now();
+      // Without an engine nobody knows more than before; with one, this node is not the primary any more.
+      if (leftMs <= 0) return state !== undefined;
+      await view.changed(leftMs);
+    }
+  }
+
+  /**
+   * What this node knows by now, if that covers `positions`. A client's later write may have been answered while this one waited for followers;
+   * its cookie must not be replaced by one that says less.
+   */
+  #newest(positions: Marks): Marks {
+    const now = this.#parts.view.state()?.positions;
+    return now !== undefined && reachedAll(now, positions) ? now : positions;
   }
 
   /** Waits, within bounds, until `wanted` followers have what was written. Returns how many really have. */
@@ -80,6 +111,7 @@ export class Stamps {
     const positions = await this.#flush(exchange, "no position for a read");
     if (positions === undefined || reachedAll(positions, exchange.want ?? NO_MARKS)) return this.read(exchange, positions);
     this.#parts.metrics.cookiesMended++;
+    this.#parts.clients.forget(exchange.clientKey);
     return this.#told(exchange, positions);
   }
 

@@ -3,7 +3,8 @@
  *
  * Always holds: the files of a group run beside each other in its lanes, in the order given; groups run one after the other. Each file is a
  * process with a time limit. Before and after, whatever a run has left behind is taken away, in case of our own run only after it was reported.
- * The last line is the count of what really ran; the exit code is 1 when anything failed or nothing ran.
+ * The last line is the count of what really ran; the exit code is 1 when anything failed or nothing ran. The lines before it say in brief what
+ * failed, so the end of the output is enough to know.
  */
 import { spawnSync } from "node:child_process";
 import { globSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
@@ -13,9 +14,10 @@ import { run } from "node:test";
 import { fileURLToPath } from "node:url";
 import { cleanUp, MARK_VARIABLE, ownMark, rootOf } from "./support/leftovers.ts";
 import { PORTS_VARIABLE } from "./support/ports.ts";
-import { tally, type FileResult } from "./support/tally.ts";
+import { inBrief, tally, type FileResult } from "./support/tally.ts";
 
 const SLOWEST_SHOWN = 10;
+const FAILURES_IN_BRIEF = 15;
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
 interface Files {
@@ -34,7 +36,7 @@ interface Group {
 
 const PROCESSORS = availableParallelism();
 
-/** In the order in which they run: what is quick and explains most comes first. A new folder of tests is one line. */
+/** In the order in which they run: what is quick and explains most comes first, and of the rest what takes longest. A new folder of tests is one line. */
 const GROUPS: readonly Group[] = [
   {
     lanes: PROCESSORS, inMemory: true, files: [
@@ -42,28 +44,30 @@ const GROUPS: readonly Group[] = [
       { pattern: "test/unit/ltx/reference.test.ts", limitMs: 300_000 },
       { pattern: "test/unit/**/*.test.ts", limitMs: 180_000 },
       { pattern: "test/fuzz/**/*.test.ts", limitMs: 300_000 },
+      // Mostly waits for leases to end, so it comes beside what needs a processor.
+      { pattern: "test/lease/**/*.test.ts", limitMs: 480_000 },
       { pattern: "test/recovery/**/*.test.ts", limitMs: 480_000 },
     ],
   },
   {
     lanes: PROCESSORS, inMemory: false, files: [
-      { pattern: "test/proxy/express-life.test.ts", limitMs: 480_000 },
-      { pattern: "test/cluster/{native-primary,log,primary,native-store}.test.ts", limitMs: 480_000 },
+      { pattern: "test/{proxy/express-life,cluster/native-primary}.test.ts", limitMs: 480_000 },
+      { pattern: "test/cluster/{log,primary,native-store}.test.ts", limitMs: 480_000 },
       { pattern: "test/cluster/{follower,chain}.test.ts", limitMs: 480_000 },
       { pattern: "test/smuggling/**/*.test.ts", limitMs: 900_000 },
       { pattern: "test/{proxy,proxy-fast}/**/*.test.ts", limitMs: 300_000 },
+      { pattern: "test/cli/**/*.test.ts", limitMs: 300_000 },
+      { pattern: "test/mount/**/*.test.ts", limitMs: 300_000 },
     ],
   },
   {
-    // One at a time: they kill nodes, and a program that still holds a file of a dead mount keeps any node from starting that finds one, too.
-    lanes: 1, inMemory: false, files: [
-      { pattern: "test/cli/**/*.test.ts", limitMs: 180_000 },
-      { pattern: "test/mount/**/*.test.ts", limitMs: 300_000 },
-      { pattern: "test/lease/**/*.test.ts", limitMs: 480_000 },
+    // They kill whole nodes.
+    lanes: PROCESSORS, inMemory: false, files: [
+      { pattern: "test/faults/**/*.test.ts", limitMs: 600_000 },
+      { pattern: "test/cluster/{bad-input,diverged,restart}.test.ts", limitMs: 480_000 },
       { pattern: "test/cluster/**/*.test.ts", limitMs: 480_000 },
       { pattern: "test/sync/**/*.test.ts", limitMs: 480_000 },
       { pattern: "test/roles/**/*.test.ts", limitMs: 480_000 },
-      { pattern: "test/faults/**/*.test.ts", limitMs: 600_000 },
     ],
   },
 ];
@@ -179,6 +183,7 @@ function report(results: ReadonlyMap<string, FileResult>, totalMs: number): numb
   const sum = (count: (result: FileResult) => number): number => all.reduce((total, [, result]) => total + count(result), 0);
   const skips = all.flatMap(([file, result]) => result.skips.map((skip) => `  ${file}: ${skip}`));
   if (skips.length > 0) say(`\nSkipped:\n${skips.join("\n")}`);
+  sayTimes(all, totalMs);
   const broken = all.filter(([, result]) => result.failures.length > 0);
   if (broken.length > 0) {
     say("\nFailed:");
@@ -187,8 +192,9 @@ function report(results: ReadonlyMap<string, FileResult>, totalMs: number): numb
       if (result.output.trim() !== "") say(`\nThe end of what ${file} has printed:\n${indent(result.output.trimEnd().split("\n").slice(-40).join("\n"))}`);
       say(`\nAgain: make test ONLY=${relative("test", file)}`);
     }
+    const brief = broken.flatMap(([file, result]) => result.failures.map((failure) => `✖ ${relative("test", file)}: ${inBrief(failure)}`));
+    say(`\nIn brief${brief.length > FAILURES_IN_BRIEF ? `, ${FAILURES_IN_BRIEF} of ${brief.length}` : ""}:\n${brief.slice(0, FAILURES_IN_BRIEF).join("\n")}`);
   }
-  sayTimes(all, totalMs);
   const failed = sum((result) => result.failures.length);
   const passed = sum((result) => result.passed);
   say(`\n${passed} passed, ${failed} failed, ${sum((result) => result.skipped)} skipped`);

@@ -30,7 +30,10 @@ const LATER_SCHEMA = `
   CREATE TABLE IF NOT EXISTS pictures (note_id INTEGER PRIMARY KEY, type TEXT NOT NULL, bytes BLOB NOT NULL) STRICT;
 `;
 
-/** Opens the database, with its table. Tries again while it is locked: somebody else may be creating the table. */
+/**
+ * Opens the database, with its table. Tries again while it is locked, since somebody else may be creating the table, and while it cannot be opened: a node
+ * that follows does not make files, it gets them from the primary.
+ */
 export async function openNotes(path) {
   const deadline = Date.now() + START_TIMEOUT_MS;
   for (;;) {
@@ -41,8 +44,8 @@ export async function openNotes(path) {
       return new Notes(db);
     } catch (error) {
       db?.close();
-      if (!isBusy(error) || Date.now() > deadline) throw error;
-      console.error(`The database is busy (${error.code}); trying again.`);
+      if (!(isBusy(error) || error.code === "SQLITE_CANTOPEN") || Date.now() > deadline) throw error;
+      console.error(`The database cannot be used yet (${error.code}); trying again.`);
       await sleep(200);
     }
   }
@@ -107,8 +110,16 @@ class Notes {
   }
 
   picture(id) {
-    const hasTable = this.#db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'pictures'").get() !== undefined;
-    return hasTable ? this.#db.prepare("SELECT type, bytes FROM pictures WHERE note_id = ?").get(id) : undefined;
+    return this.#hasPictures() ? this.#db.prepare("SELECT type, bytes FROM pictures WHERE note_id = ?").get(id) : undefined;
+  }
+
+  /** Ids of the notes that have one. */
+  pictured() {
+    return new Set(this.#hasPictures() ? this.#db.prepare("SELECT note_id FROM pictures").pluck().all() : []);
+  }
+
+  #hasPictures() {
+    return this.#db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'pictures'").get() !== undefined;
   }
 
   #writing(work) {

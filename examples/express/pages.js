@@ -1,4 +1,7 @@
-/** The HTML of the board. Everything that comes from a visitor goes through `escape`. */
+/**
+ * The HTML of the board. Everything that comes from a visitor goes through `escape`. The board works without scripts; what needs one (news, visits,
+ * pictures, the chat) is hidden until assets/board.js shows it.
+ */
 
 const ESCAPES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
 const escape = (text) => String(text).replace(/[&<>"']/g, (character) => ESCAPES[character]);
@@ -18,7 +21,8 @@ function layout(title, content) {
   <a class="skip" href="#content">Skip to the notes</a>
   <header>
     <h1><a href="/">Notes board</a></h1>
-    <p id="answered-by" class="answered-by" role="status" hidden></p>
+    <p id="answered-by" class="aside" role="status" hidden></p>
+    <p id="visits" class="aside" hidden></p>
   </header>
   <main id="content">
 ${content}
@@ -28,9 +32,10 @@ ${content}
 `;
 }
 
-function noteItem(note) {
+function noteItem(note, hasPicture) {
   return `      <li class="note" id="note-${note.id}">
-        <p class="note-body">${escape(note.body)}</p>
+        <p class="note-body">${escape(note.body)}</p>${hasPicture ? `
+        <img src="/api/notes/${note.id}/picture" alt="Picture of the note of ${escape(note.author)}">` : ""}
         <p class="note-meta">
           <span>${escape(note.author)}</span>
           <time datetime="${escape(note.createdAt)}">${escape(note.createdAt.slice(0, 19).replace("T", " "))} UTC</time>
@@ -38,11 +43,12 @@ function noteItem(note) {
         <form method="post" action="/notes/${note.id}/delete">
           <button class="quiet" aria-label="Delete the note of ${escape(note.author)}">Delete</button>
         </form>
+        <label class="picture" hidden>Picture <input type="file" accept="image/*" data-note="${note.id}"></label>
       </li>`;
 }
 
 /** The list with the form above it. `problem` is a sentence about what was entered last, in `values`. */
-export function boardPage({ notes, total, query = "", problem = "", values = {} }) {
+export function boardPage({ notes, total, pictured = new Set(), query = "", problem = "", values = {} }) {
   const heading = query === "" ? `${total} ${total === 1 ? "note" : "notes"}` : `${notes.length} ${notes.length === 1 ? "note contains" : "notes contain"} “${escape(query)}”`;
   return layout(query === "" ? "Notes board" : `${query} · Notes board`, `
     <section aria-labelledby="new-note">
@@ -64,9 +70,21 @@ export function boardPage({ notes, total, query = "", problem = "", values = {} 
         <button>Search</button>
         ${query === "" ? "" : '<a href="/">Show all</a>'}
       </form>
-      <ol class="notes" reversed>
-${notes.map(noteItem).join("\n")}
+      <p id="news" class="aside" role="status" hidden></p>
+      <button id="newest" class="quiet" type="button" hidden>Show what is newest on any node</button>
+      <p id="newest-said" class="aside" role="status" hidden></p>
+      <ol id="notes" class="notes" reversed>
+${notes.map((note) => noteItem(note, pictured.has(note.id))).join("\n")}
       </ol>
+    </section>
+    <section id="chat" aria-labelledby="chat-title" hidden>
+      <h2 id="chat-title">Chat</h2>
+      <ul id="said" role="log"></ul>
+      <form id="say">
+        <label for="line">Say something</label>
+        <input id="line" maxlength="500" autocomplete="off" required>
+        <button>Say</button>
+      </form>
     </section>`);
 }
 

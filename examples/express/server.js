@@ -19,7 +19,7 @@ const app = express();
 app.disable("x-powered-by");
 app.use((_request, response, next) => {
   response.set({
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
   });
   next();
@@ -49,13 +49,13 @@ app.get("/health", (_request, response) => void response.json({ status: "ok", no
 
 app.get("/", (request, response) => {
   const query = textOf(request.query.q);
-  response.set("Cache-Control", "no-store").send(boardPage({ notes: notes.list(query), total: notes.count(), query }));
+  response.set("Cache-Control", "no-store").send(boardPage({ notes: notes.list(query), total: notes.count(), pictured: notes.pictured(), query }));
 });
 
 app.post("/notes", (request, response) => {
   const { author, body, problem } = readNote(request.body);
   if (problem !== undefined) {
-    response.status(422).send(boardPage({ notes: notes.list(), total: notes.count(), problem, values: { author, body } }));
+    response.status(422).send(boardPage({ notes: notes.list(), total: notes.count(), pictured: notes.pictured(), problem, values: { author, body } }));
     return;
   }
   response.redirect(303, `/#note-${notes.add(author, body)}`);
@@ -86,7 +86,7 @@ app.put("/api/notes/:id/picture", express.raw({ type: "image/*", limit: "8mb" })
 app.get("/api/notes/:id/picture", (request, response) => {
   const picture = notes.picture(readId(request));
   if (picture === undefined) response.status(404).json({ error: "There is no such picture." });
-  else response.type(picture.type).send(picture.bytes);
+  else response.type(picture.type).set("Cache-Control", "no-cache").send(picture.bytes);
 });
 
 app.get("/api/notes", (request, response) => void response.json({ notes: notes.list(textOf(request.query.q)) }));

@@ -58,7 +58,7 @@ const ROUTES: readonly { readonly method: "GET" | "POST"; readonly path: string;
     method: "POST", path: "/handoff", socketOnly: true,
     handler: async (source, query) => ({ status: 200, body: { ok: true, ...(await source.handOff(query.get("to") ?? undefined)) } }),
   },
-  { method: "POST", path: "/promote", socketOnly: true, handler: async (source) => ({ status: 200, body: { ok: true, ...(await source.promote()) } }) },
+  { method: "POST", path: "/promote", socketOnly: true, handler: async (source, query) => ({ status: 200, body: { ok: true, ...(await source.promote(query.get("force") === "true")) } }) },
   {
     method: "POST", path: "/upgrade", socketOnly: true,
     handler(source) {

@@ -48,6 +48,8 @@ export interface NodeStatus {
   readonly epoch: number;
   /** Unset while none is known. */
   readonly primary?: { readonly name: string; readonly advertise: string };
+  /** Why this node does not take the free lease: without some nodes an acknowledged commit of a database with durability sync may be missing. */
+  readonly electionLacks?: string;
   readonly ready: boolean;
   /** Follower: the stream from the primary is alive. */
   readonly connected?: boolean;
@@ -93,8 +95,8 @@ export interface AdminSource {
   metrics(): readonly Metric[] | Promise<readonly Metric[]>;
   /** Moves the lease to the named node, else to the most advanced follower; answers who gets it. */
   handOff(to: string | undefined): Promise<{ readonly primary: string }>;
-  /** Makes this node the primary. */
-  promote(): Promise<{ readonly primary: string }>;
+  /** Makes this node the primary; `force`: even where acknowledged commits may be with nodes that do not answer. */
+  promote(force: boolean): Promise<{ readonly primary: string }>;
   /** Has engine and proxy started again from the files as they are. */
   upgrade(): void;
   /** Copies the database file at the absolute path `source` into the mount as `name`. */

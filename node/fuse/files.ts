@@ -2,8 +2,8 @@
  * Requests about one file: attributes, OPEN to RELEASE, FSYNC, and reads and writes of the few files that do not pass through.
  *
  * Always holds: every open of a regular file carries the one backing id of its inode, or none at all while any open without one is live.
- * FSYNC is a real fsync, done here and now: handing it to another thread costs more than it saves, and answering ENOSYS would make the
- * kernel skip it for ever.
+ * FSYNC is real, done here and now: handing it to another thread costs more than it saves, and answering ENOSYS would make the kernel skip it for
+ * ever. For a `-wal` or a `-journal` it is fdatasync, which leaves out nothing but times: SQLite itself takes that where it is built to.
  */
 import * as fs from "node:fs";
 import { assert } from "../core/assert.ts";
@@ -127,7 +127,8 @@ export function fsync(server: Server, request: Request): void {
   const fd = server.inodes.descriptor(inode);
   const path = server.inodes.path(inode);
   if (path !== undefined && isWal(path)) server.announceWalSync(path);
-  if ((request.u32(abi.fuse_fsync_in.fsync_flags) & abi.FUSE_FSYNC_FDATASYNC) !== 0) fs.fdatasyncSync(fd);
+  const dataOnly = (request.u32(abi.fuse_fsync_in.fsync_flags) & abi.FUSE_FSYNC_FDATASYNC) !== 0;
+  if (dataOnly || (path !== undefined && (isWal(path) || isJournal(path)))) fs.fdatasyncSync(fd);
   else fs.fsyncSync(fd);
   if (path !== undefined && isJournal(path) && seesCommit(inode, fd)) {
     server.defer({ kind: "journal", unique: request.unique, id: inode.id, path, header: inode.journalHeader });

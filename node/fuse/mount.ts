@@ -8,7 +8,7 @@
  * opens it in a new mount do not see each other's locks, and both would write.
  */
 import * as fs from "node:fs";
-import { MNT_DETACH, mount, MS_NODEV, MS_NOSUID, umount2 } from "../native/libc.ts";
+import { deviceOf, MNT_DETACH, mount, MS_NODEV, MS_NOSUID, umount2 } from "../native/libc.ts";
 
 export const FILESYSTEM_TYPE = "fuse.sluice";
 
@@ -133,7 +133,7 @@ export function findHolders(mountPoint: string, device?: string): Holder[] {
 
 function heldBy(pid: number, mountPoint: string, device: string | undefined): Set<string> {
   const what = new Set<string>();
-  // Numbers of devices are used again, and every dead mount answers alike; but what lies below another mount that is still there is that one's.
+  // Numbers of devices are used again; but what lies below another mount that is still there is that one's.
   let others: string[] | undefined;
   const isAnothers = (path: string): boolean => {
     others ??= parseMountInfo(quietly(() => fs.readFileSync(`/proc/${pid}/mountinfo`, "utf8")) ?? "").filter((line) => line.type.startsWith("fuse") && line.mountPoint !== mountPoint).map((line) => line.mountPoint);
@@ -161,19 +161,7 @@ function heldBy(pid: number, mountPoint: string, device: string | undefined): Se
 function isHeld(link: string, target: string, mountPoint: string, device: string | undefined): boolean {
   if (isBelow(target, mountPoint)) return true;
   if (device === undefined || target.startsWith("/dev/") || target.startsWith("/proc/")) return false;
-  try {
-    const dev = fs.statSync(link, { bigint: true }).dev;
-    return deviceName(dev) === device;
-  } catch (error) {
-    return isDeadCode((error as NodeJS.ErrnoException).code);
-  }
-}
-
-/** Linux packs a device number as minor 8 bits, major 12, minor 12 more. */
-function deviceName(dev: bigint): string {
-  const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn);
-  const minor = (dev & 0xffn) | ((dev >> 12n) & ~0xffn);
-  return `${major}:${minor}`;
+  return deviceOf(link) === device;
 }
 
 /** ENOTCONN is the answer of a mount without a server; a request that was under way when its server died gets ECONNABORTED. */

@@ -36,6 +36,9 @@ export interface DirectoryEntry {
   readonly type: number;
 }
 
+/** Paths whose rule is remembered. */
+const GATED_MAX = 1_000;
+
 /** Between two announcements that a `-wal` is fsynced: `synchronous=FULL` does it with every commit. */
 const WAL_SYNC_GAP_MS = 8;
 
@@ -54,6 +57,8 @@ export class Server {
   /** Judges the writes to `-wal` files of databases with durability sync; undefined where there is none. */
   gates: WalGates | undefined;
   readonly #databases: readonly DatabaseRule[];
+  /** What the rules say of paths that were asked for: it is asked with every write. */
+  readonly #gated = new Map<string, boolean>();
   readonly hidden = new Set<string>();
   readonly #virtualPaths = new Map<number, string>();
   readonly #trusted: ReadonlySet<number>;
@@ -289,7 +294,14 @@ export class Server {
 
   /** Whether this is the `-wal` of a database with durability sync: each write to it is a request. */
   isGated(path: string): boolean {
-    return this.#databases.length > 0 && isWal(path) && databaseSettings({ databases: this.#databases }, splitCompanion(path).base).durability === "sync";
+    if (this.#databases.length === 0 || !isWal(path)) return false;
+    let gated = this.#gated.get(path);
+    if (gated === undefined) {
+      gated = databaseSettings({ databases: this.#databases }, splitCompanion(path).base).durability === "sync";
+      if (this.#gated.size >= GATED_MAX) this.#gated.clear();
+      this.#gated.set(path, gated);
+    }
+    return gated;
   }
 
   isVirtual(path: string): boolean {

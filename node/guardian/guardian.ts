@@ -7,7 +7,7 @@
  *
  * ```
  *   mount -> etcd -> engine --serving--> proxy --ready--> application
- *   stop:    hand-off of the lease -> application -> proxy -> engine (drains) -> unmount -> engine gone -> etcd
+ *   stop:    hand-off of the lease -> proxy's port closed, running requests -> application -> proxy gone -> engine (drains) -> unmount -> engine gone -> etcd
  * ```
  */
 import { spawn } from "node:child_process";
@@ -21,9 +21,11 @@ import { Application, PASSED_SIGNALS } from "./application.ts";
 import type { DataLock } from "./data-lock.ts";
 import { superviseEtcd } from "./etcd-child.ts";
 import { Fences } from "./fences.ts";
-import { ENGINE_FDS, reportError, type EngineToGuardian, type GuardianToEngine, type ProxyToGuardian } from "./messages.ts";
+import { ENGINE_FDS, PROXY_FDS, reportError, type EngineToGuardian, type GuardianToEngine } from "./messages.ts";
 import { removeMountRecord, writeMountRecord, type MountRecord } from "./mount-record.ts";
 import type { MountServer, Mounting } from "./mounting.ts";
+import { ProxyProcesses } from "./proxy-processes.ts";
+import { bindProxySocket } from "./proxy-socket.ts";
 import { Supervised } from "./supervised.ts";
 
 /** What the guardian says to the operator. */
@@ -46,7 +48,9 @@ export interface GuardianParts {
 }
 
 /** Times that the operator waits for at most when the node is stopped, in ms. A second signal cuts them short. */
-const GRACE_MS = { handOff: 5_000, application: 10_000, proxy: 12_000, engine: 30_000, engineExit: 5_000, hurriedEngine: 2_000, fences: 1_000, etcd: 5_000 } as const;
+const GRACE_MS = { handOff: 5_000, requests: 3_000, application: 10_000, engine: 30_000, engineExit: 5_000, hurriedEngine: 2_000, fences: 1_000, etcd: 5_000 } as const;
+/** What a proxy may take to stop beyond `proxy.limits.stop`. */
+const PROXY_EXIT_MS = 2_000;
 /** Deaths of the engine before it has served for the first time, after which the node gives up. */
 const FIRST_STARTS_MAX = 5;
 
@@ -63,17 +67,21 @@ const MALLOC = { MALLOC_ARENA_MAX: "1", MALLOC_TRIM_THRESHOLD_: "131072", MALLOC
 
 /**
  * Runs the node until it is stopped by a signal (exit code 0), by the end of the application (its code), or by a failure to start (1).
- * The host was checked, the data folder is locked and the mount point is an empty folder. Throws DRIVER_UNAVAILABLE when mounting fails;
- * then nothing was changed.
+ * The host was checked, the data folder is locked and the mount point is an empty folder. Throws DRIVER_UNAVAILABLE when mounting fails, and
+ * CONFIG_INVALID when the proxy's port cannot be had; then nothing was changed.
  */
 export async function runGuardian(config: Config, parts: GuardianParts): Promise<number> {
   const { log, mounting } = parts;
   const mountPoint = config.fuse.mount;
+  const proxySocket = config.proxy === undefined ? undefined : await bindProxySocket(config.proxy.listen);
   let fuseFd: number | undefined;
-  const server = await parts.startServer?.();
+  let server: MountServer | undefined;
   try {
+    server = await parts.startServer?.();
     if (server === undefined) fuseFd = mounting.mount(mountPoint);
   } catch (error) {
+    if (proxySocket !== undefined) closeSync(proxySocket);
+    if (error instanceof AppError) throw error;
     throw new AppError("DRIVER_UNAVAILABLE", [config.fuse.driver, (error as Error).message], { cause: error });
   }
   const device = mounting.device(mountPoint);
@@ -126,21 +134,16 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
   });
   const tellEngine = (message: GuardianToEngine): void => engine.send(message);
 
-  const proxy = config.proxy === undefined ? undefined : new Supervised({
-    spawn(restart) {
+  const proxy = config.proxy === undefined || proxySocket === undefined ? undefined : new ProxyProcesses({
+    spawn() {
       const child = spawn(process.execPath, [...PROXY_FLAGS, parts.proxyEntry], {
-        // The lock is held here as well: a proxy that outlives its guardian still has the port.
-        detached: true, stdio: ["ignore", "inherit", "inherit", "ipc", parts.lock.fd], env: { ...process.env, ...MALLOC, SLUICE_PROXY_CONFIG: proxyConfig(config) },
+        detached: true, stdio: ["ignore", "inherit", "inherit", "ipc", parts.lock.fd, proxySocket], env: { ...process.env, ...MALLOC, SLUICE_PROXY_CONFIG: proxyConfig(config) },
       });
-      log.info({ pid: child.pid, restart }, "Proxy started");
+      log.info({ pid: child.pid }, "Proxy started");
       return child;
     },
-    onMessage(message) {
-      const known = message as ProxyToGuardian;
-      if (known.type === "metrics") tellEngine({ type: "proxyMetrics", metrics: known.metrics });
-      else if (known.type === "fatal") log.error({ hint: known.hint }, known.message);
-    },
-    onDeath: (how, pauseMs) => log.error({ how, pauseMs }, "The proxy ended; starting it again"),
+    onMetrics: (metrics) => tellEngine({ type: "proxyMetrics", metrics }),
+    socketFd: proxySocket, log, stopMs: config.proxy.limits.stopMs + PROXY_EXIT_MS,
   });
 
   function onEngine(message: EngineToGuardian): void {
@@ -177,12 +180,12 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
     }
   }
 
-  /** The engine goes in order and leaves the mount as one that dies would; the next one takes it up. The proxy stops gracefully. */
+  /** The engine goes in order and leaves the mount as one that dies would; the next one takes it up. The proxy is followed, and stops gracefully. */
   async function upgrade(): Promise<void> {
     if (stopping) return;
     log.info({}, "Starting engine and proxy from the files as they are now");
     await engine.restart(() => tellEngine({ type: "leave" }), GRACE_MS.engine);
-    await proxy?.restart(() => proxy.signal("SIGTERM"), GRACE_MS.proxy);
+    await proxy?.replace();
   }
 
   function startApplication(command: readonly string[]): void {
@@ -224,8 +227,10 @@ export async function runGuardian(config: Config, parts: GuardianParts): Promise
   // While the application still runs: its requests go on over the new primary.
   tellEngine({ type: "handOff" });
   await Promise.race([handedOff, engine.gone, sleep(GRACE_MS.handOff, undefined, { ref: false }), aborted(hurry.signal)]);
+  // The application answers what is running; what has no end of its own, such as streams of events, ends with it.
+  await proxy?.drain(GRACE_MS.requests, hurry.signal);
   await application?.stop(GRACE_MS.application, hurry.signal);
-  await proxy?.end("SIGTERM", GRACE_MS.proxy, hurry.signal);
+  await proxy?.end(hurry.signal);
   // An engine that has died already, or dies now, has nothing to drain: what it left is recovered at the next start.
   engine.retire();
   tellEngine({ type: "stop" });
@@ -265,9 +270,10 @@ function proxyConfig(config: Config): string {
   const format = config.log.format === "auto" ? (process.stdout.isTTY ? "pretty" : "json") : config.log.format;
   return JSON.stringify({
     ...config.proxy, node: { name: config.node.name }, log: { level: config.log.level, format },
-    engineSocket: join(config.data, "run", RUN_FILES.engineSocket),
+    engineSocket: join(config.data, "run", RUN_FILES.engineSocket), listenFd: PROXY_FDS.socket,
   });
 }
 
-// The numbers that the engine relies on are the places in `stdio` above.
+// The numbers that engine and proxy rely on are the places in `stdio` above.
 ENGINE_FDS satisfies { readonly fuse: 3; readonly ipc: 4; readonly dataLock: 5 };
+PROXY_FDS satisfies { readonly ipc: 3; readonly dataLock: 4; readonly socket: 5 };

@@ -9,6 +9,9 @@ import type { Config } from "../core/config.ts";
 /** Where the engine finds what it inherits. The lock is only held open, so that the data folder stays locked while any engine lives. */
 export const ENGINE_FDS = { fuse: 3, ipc: 4, dataLock: 5 } as const;
 
+/** Where the proxy finds what it inherits. The lock is only held open: a proxy that outlives its guardian still has the port. */
+export const PROXY_FDS = { ipc: 3, dataLock: 4, socket: 5 } as const;
+
 /** How much of SQLite's locks is held on a database; the table is in fences.ts. */
 export type FenceLevel = "off" | "ready" | "write" | "exclusive" | "follow";
 
@@ -60,9 +63,16 @@ export interface ReportedError {
   readonly hint?: string;
 }
 
+/** What the proxy is told: finish what runs, and end. `followed`: another one accepts on the same socket already. */
+export type GuardianToProxy = { readonly type: "stop"; readonly followed: boolean };
+
 /** What the guardian reads of the proxy's messages. */
 export type ProxyToGuardian =
   | { readonly type: "listening"; readonly address: string }
+  /** It was told to end and goes on until it is followed by another one: then it waits for `stop`. */
+  | { readonly type: "leaving" }
+  /** After `stop`: no request is running any more. */
+  | { readonly type: "drained" }
   | { readonly type: "fatal"; readonly message: string; readonly hint: string }
   | { readonly type: "metrics"; readonly metrics: unknown };
 

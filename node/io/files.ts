@@ -43,8 +43,8 @@ export function setFaultHook(next: FaultHook | undefined): void {
 }
 
 function guarded<T>(label: Label, path: string | number, call: () => T): T {
-  hook?.(label, path);
   try {
+    hook?.(label, path);
     return call();
   } catch (error) {
     throw asIs(label, path, error);
@@ -52,8 +52,8 @@ function guarded<T>(label: Label, path: string | number, call: () => T): T {
 }
 
 async function guardedLater<T>(label: Label, path: string | number, call: () => Promise<T>): Promise<T> {
-  hook?.(label, path);
   try {
+    hook?.(label, path);
     return await call();
   } catch (error) {
     throw asIs(label, path, error);
@@ -63,7 +63,16 @@ async function guardedLater<T>(label: Label, path: string | number, call: () => 
 /** The error as it leaves: as it came, but that of a full disk. */
 function asIs(label: Label, path: string | number, error: unknown): unknown {
   const code = (error as NodeJS.ErrnoException).code;
-  return code === "ENOSPC" || code === "EDQUOT" ? new AppError("STORAGE_FULL", [`${label} (${String(path)})`], { cause: error }) : error;
+  return code === "ENOSPC" || code === "EDQUOT" ? new AppError("STORAGE_FULL", [`${label} (${nameOf(path)})`], { cause: error }) : error;
+}
+
+function nameOf(path: string | number): string {
+  if (typeof path === "string") return path;
+  try {
+    return fs.readlinkSync(`/proc/self/fd/${path}`);
+  } catch {
+    return String(path);
+  }
 }
 
 const CREATING: ReadonlySet<string> = new Set(["w", "w+", "a", "a+", "ax", "wx", "wx+"]);

@@ -4,7 +4,7 @@
  * Always holds: a reader answers a value that is whole and sane, or the reason why it cannot; it never guesses. Pure.
  */
 import { randomBytes } from "node:crypto";
-import type { Held, Member } from "./lease.ts";
+import type { Electorate, Held, Member } from "./lease.ts";
 
 /** Above any epoch that a cluster can reach: a greater one is garbage, and taking it over would spoil the numbers for ever. */
 export const EPOCH_MAX = 2 ** 48;
@@ -88,6 +88,19 @@ export function parseEpoch(source: string): Read<number> {
 
 export function parseClusterId(source: string): Read<string> {
   return NODE_ID.test(source) ? { value: source } : { refusal: `it holds ${excerpt(source)}, which is not the id of a cluster` };
+}
+
+export function formatElectorate({ epoch, revision, nodes }: Electorate): string {
+  return JSON.stringify({ sluice: 1, epoch, revision, nodes: nodes.map(({ nodeId, name }) => ({ nodeId, name })) });
+}
+
+export function parseElectorate(source: string): Read<Electorate> {
+  const refusal = { refusal: `it holds ${excerpt(source)}, which is no list of the nodes that count for durability sync` };
+  const { sluice, epoch, revision, nodes } = (parseJson(source) ?? {}) as Record<string, unknown>;
+  if (sluice !== 1 || !isEpoch(epoch) || !isEpoch(revision) || !Array.isArray(nodes)) return refusal;
+  const read = (nodes as unknown[]).map((node) => (typeof node === "object" && node !== null ? node : {}) as Record<string, unknown>);
+  const good = read.filter((node): node is { nodeId: string; name: string } => text(node["nodeId"], NODE_ID) && text(node["name"], PRINTABLE));
+  return good.length === read.length ? { value: { epoch, revision, nodes: good.map(({ nodeId, name }) => ({ nodeId, name })) } } : refusal;
 }
 
 /** The lease as callers see it. */

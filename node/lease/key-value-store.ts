@@ -6,6 +6,7 @@
  *                           During a handoff without one: {..., reservation}; whoever takes it replaces it
  *   <prefix>/epoch          the greatest epoch so far; written in the same transaction as each acquisition, never removed
  *   <prefix>/cluster-id
+ *   <prefix>/electorate     who counts for durability sync; without a session, so that it stays
  *   <prefix>/members/<id>   each under a session of its own
  * ```
  *
@@ -16,15 +17,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { AppError } from "../../proto/errors.ts";
 import { Deadline } from "./deadline.ts";
-import { formatLease, formatMember, newToken, parseClusterId, parseEpoch, parseLease, parseMember, toHeld, type LeaseEntry, type Read } from "./entry.ts";
+import { formatElectorate, formatLease, formatMember, newToken, parseClusterId, parseElectorate, parseEpoch, parseLease, parseMember, toHeld, type LeaseEntry, type Read } from "./entry.ts";
 import { Forgotten } from "./forgotten.ts";
 import type { Entry, KeyValue, Snapshot } from "./key-value.ts";
-import type { Held, LeaseStore, LeaseType, Member } from "./lease.ts";
+import type { Electorate, Held, LeaseStore, LeaseType, Member } from "./lease.ts";
 import { Watcher } from "./watcher.ts";
 
 const LEASE = "lease";
 const EPOCH = "epoch";
 const CLUSTER_ID = "cluster-id";
+const ELECTORATE = "electorate";
 const MEMBERS = "members/";
 
 /** Behind the stream of events, for when it has died without a sign. */
@@ -200,6 +202,24 @@ export class KeyValueStore implements LeaseStore {
       const stored = this.#value(await this.#kv.snapshot(deadline), CLUSTER_ID, parseClusterId);
       if (stored !== undefined) return stored;
       if (await this.#kv.commit([{ key: CLUSTER_ID, entry: undefined }], [{ key: CLUSTER_ID, value: proposed }], deadline)) return proposed;
+    }
+  }
+
+  async electorate(deadlineMs: number): Promise<Electorate | undefined> {
+    return this.#value(await this.#kv.snapshot(this.#deadline(deadlineMs)), ELECTORATE, parseElectorate);
+  }
+
+  async setElectorate(before: Electorate | undefined, next: Electorate, deadlineMs: number): Promise<boolean> {
+    const deadline = this.#deadline(deadlineMs);
+    const value = formatElectorate(next);
+    for (;;) {
+      const snapshot = await this.#kv.snapshot(deadline);
+      const entry = snapshot.get(ELECTORATE);
+      // Done already, by an attempt whose answer was lost.
+      if (entry?.value === value) return true;
+      const stored = this.#value(snapshot, ELECTORATE, parseElectorate);
+      if ((stored === undefined ? undefined : formatElectorate(stored)) !== (before === undefined ? undefined : formatElectorate(before))) return false;
+      if (await this.#kv.commit([{ key: ELECTORATE, entry }], [{ key: ELECTORATE, value }], deadline)) return true;
     }
   }
 

@@ -41,6 +41,16 @@ export interface Held {
   readonly reservedFor?: string;
 }
 
+/**
+ * The nodes whose word counts for durability sync: an acknowledged commit is stored by the primary and by `syncReplicas` more of them. Kept until a primary changes
+ * it, so that an election knows whom it has to hear, whoever is gone. `epoch` and `revision` name one state of it: those of a later primary count.
+ */
+export interface Electorate {
+  readonly epoch: number;
+  readonly revision: number;
+  readonly nodes: readonly { readonly nodeId: string; readonly name: string }[];
+}
+
 export type LeaseType = "static" | "local" | "etcd" | "consul";
 
 export interface LeaseStore {
@@ -82,6 +92,12 @@ export interface LeaseStore {
 
   /** The cluster's id: the first one that is proposed wins, atomically; answers what is stored. */
   clusterId(proposed: string, deadlineMs: number): Promise<string>;
+
+  /** Who is to be heard in an election; undefined when no commit ever asked for it. */
+  electorate(deadlineMs: number): Promise<Electorate | undefined>;
+
+  /** Puts `next` in the place of `before`, atomically; false: something else stands there. It stays until it is replaced. */
+  setElectorate(before: Electorate | undefined, next: Electorate, deadlineMs: number): Promise<boolean>;
 
   /** Ends watches and connections. Gives nothing up: that is `release`. */
   close(): Promise<void>;

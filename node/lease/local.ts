@@ -11,9 +11,9 @@ import Database from "better-sqlite3";
 import { AppError, isAppError } from "../../proto/errors.ts";
 import { bootId, bootTimeMs } from "../native/libc.ts";
 import { Deadline } from "./deadline.ts";
-import { formatLease, formatMember, newToken, parseClusterId, parseEpoch, parseLease, parseMember, toHeld, type LeaseEntry, type Read } from "./entry.ts";
+import { formatElectorate, formatLease, formatMember, newToken, parseClusterId, parseElectorate, parseEpoch, parseLease, parseMember, toHeld, type LeaseEntry, type Read } from "./entry.ts";
 import { Forgotten } from "./forgotten.ts";
-import type { Held, LeaseStore, Member } from "./lease.ts";
+import type { Electorate, Held, LeaseStore, Member } from "./lease.ts";
 import { Watcher } from "./watcher.ts";
 
 /** "SluL": `file` shows it, and a database of another program is known by it. */
@@ -152,6 +152,19 @@ export class LocalStore implements LeaseStore {
       const stored = this.#setting("cluster-id", parseClusterId);
       if (stored === undefined) this.#run("INSERT INTO setting VALUES ('cluster-id', ?)", proposed);
       return stored ?? proposed;
+    });
+  }
+
+  async electorate(deadlineMs: number): Promise<Electorate | undefined> {
+    return this.#attempt(this.#deadline(deadlineMs), () => this.#setting("electorate", parseElectorate));
+  }
+
+  async setElectorate(before: Electorate | undefined, next: Electorate, deadlineMs: number): Promise<boolean> {
+    return this.#change(this.#deadline(deadlineMs), "FULL", () => {
+      const stored = this.#setting("electorate", parseElectorate);
+      if ((stored === undefined ? undefined : formatElectorate(stored)) !== (before === undefined ? undefined : formatElectorate(before))) return false;
+      this.#run("INSERT OR REPLACE INTO setting VALUES ('electorate', ?)", formatElectorate(next));
+      return true;
     });
   }
 

@@ -6,7 +6,7 @@
  */
 import { AppError } from "../../proto/errors.ts";
 import { newToken } from "./entry.ts";
-import type { Held, LeaseStore, Member } from "./lease.ts";
+import type { Electorate, Held, LeaseStore, Member } from "./lease.ts";
 
 export interface StaticOptions {
   /** The `advertise` address of the primary. */
@@ -72,6 +72,15 @@ export class StaticStore implements LeaseStore {
   /** Nobody to agree with: a follower adopts the primary's id with its first stream. */
   async clusterId(proposed: string): Promise<string> {
     return proposed;
+  }
+
+  /** There are no elections. */
+  async electorate(): Promise<Electorate | undefined> {
+    return undefined;
+  }
+
+  async setElectorate(): Promise<boolean> {
+    return false;
   }
 
   async close(): Promise<void> {

@@ -12,16 +12,18 @@ import koffi from "koffi";
 import { assert } from "../core/assert.ts";
 
 // The process itself is the library: it is linked with libc already, whichever file that is.
-const libc = koffi.load(null);
+export const libc = koffi.load(null);
 
 const cMount = libc.func("int mount(const char*, const char*, const char*, unsigned long, const char*)") as (source: string, target: string, type: string, flags: number, data: string) => number;
 const cUmount2 = libc.func("int umount2(const char*, int)") as (target: string, flags: number) => number;
 const cIoctl = libc.func("int ioctl(int, unsigned long, void*)") as (fd: number, request: number, argument: Buffer) => number;
 const cFcntl = libc.func("int fcntl(int, int, void*)") as (fd: number, command: number, argument: Buffer) => number;
 const cFallocate = libc.func("int fallocate(int, int, int64_t, int64_t)") as (fd: number, mode: number, offset: number, length: number) => number;
+const cSyncFileRange = libc.func("int sync_file_range(int, int64_t, int64_t, unsigned int)") as (fd: number, offset: number, length: number, flags: number) => number;
 const cCachestat = libc.func("syscall", "int64_t", ["int64_t", "int", "void*", "void*", "uint32_t"]) as (number: number, fd: number, range: Buffer, result: Buffer, flags: number) => number;
 const cMmap = libc.func("void* mmap(void*, size_t, int, int, int, int64_t)") as (at: null, length: number, protection: number, flags: number, fd: number, offset: number) => unknown;
 const cMunmap = libc.func("int munmap(void*, size_t)") as (address: unknown, length: number) => number;
+const cStatx = libc.func("int statx(int, const char*, int, unsigned int, void*)") as (dir: number, path: string, flags: number, mask: number, result: Buffer) => number;
 const cUtimensat = libc.func("int utimensat(int, const char*, void*, int)") as (dir: number, path: string, times: Buffer, flags: number) => number;
 
 const cClockGettime = libc.func("int clock_gettime(int, void*)") as (clock: number, time: Buffer) => number;
@@ -35,7 +37,8 @@ export interface SystemError extends Error {
   path?: string;
 }
 
-function systemError(syscall: string, path: string): SystemError {
+/** The error of the call of libc that was made last. */
+export function systemError(syscall: string, path: string): SystemError {
   const errno = koffi.errno();
   const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, "unknown error"];
   return Object.assign(new Error(`${code}: ${text}, ${syscall} '${path}'`), { code, errno: -errno, syscall, path });
@@ -54,6 +57,19 @@ export function mount(source: string, target: string, type: string, flags: numbe
 /** umount2(2). Throws a {@link SystemError}, of which EBUSY, EINVAL (not a mount point) and ENOENT are the usual ones. */
 export function umount2(target: string, flags: number): void {
   if (cUmount2(target, flags) !== 0) throw systemError("umount2", target);
+}
+
+const AT_FDCWD = -100;
+const AT_STATX_DONT_SYNC = 0x4000;
+/** struct statx: 256 bytes, stx_dev_major u32@136, stx_dev_minor u32@140. */
+const statx = Buffer.alloc(256);
+
+/**
+ * "major:minor" of the file system that a path lies on, the last link followed; undefined when there is no telling. Asks for nothing else, so the
+ * kernel answers by itself: no request goes to the server of the mount, and one that is dead or hangs has an answer too.
+ */
+export function deviceOf(path: string): string | undefined {
+  return cStatx(AT_FDCWD, path, AT_STATX_DONT_SYNC, 0, statx) === 0 ? `${statx.readUInt32LE(136)}:${statx.readUInt32LE(140)}` : undefined;
 }
 
 const FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;
@@ -85,6 +101,13 @@ export function reserve(fd: number, size: number): boolean {
   const errno = koffi.errno();
   if (errno === constants.errno.ENOSPC || errno === constants.errno.EDQUOT) throw systemError("fallocate", `fd ${fd}`);
   return false;
+}
+
+const SYNC_FILE_RANGE_WRITE = 2;
+
+/** Starts to write out what of a file is not on the disk yet, and does not wait for it. Only a hint: errors are those of a later fsync. */
+export function startWriteOut(fd: number): void {
+  cSyncFileRange(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 }
 
 const SYS_CACHESTAT = 451;
@@ -168,7 +191,6 @@ export function mapShared(fd: number, length: number, offset = 0): SharedMap {
   };
 }
 
-const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const UTIME_NOW = 0x3fffffffn;
 const UTIME_OMIT = 0x3ffffffen;

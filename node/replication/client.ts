@@ -14,6 +14,7 @@ import { passedBy } from "../core/garbage.ts";
 import { FOLLOWER_QUEUE_BYTES_MAX, LOG_MEMORY_BYTES_MAX } from "../core/limits.ts";
 import { files } from "../io/files.ts";
 import { Prepared } from "./prepared.ts";
+import { diskOf, whyNoRoom } from "../store/room.ts";
 import { SnapshotTarget } from "../store/snapshot-target.ts";
 import type { Store } from "../store/store.ts";
 import type { Follower } from "../store/follower.ts";
@@ -22,10 +23,10 @@ import { pageNumbers, rewind } from "./rewind.ts";
 import { historiesOf, historyOf, toWireHistory } from "./wire-history.ts";
 import { AppError, isAppError } from "../../proto/errors.ts";
 import { receivePages } from "./bulk-receive.ts";
+import { WayUp, type FollowStream } from "./link-follower.ts";
 import { CHANNEL_OPTIONS, PROTOCOL_VERSION, ReplicationService, fromWire, toWire, type WirePosition } from "../../proto/grpc.ts";
 import { ZERO_POSITION, hasReached, samePosition, type Position } from "../../proto/position.ts";
 import type { FollowDown__Output } from "../../proto/gen/sluice/v1/FollowDown.ts";
-import type { FollowUp } from "../../proto/gen/sluice/v1/FollowUp.ts";
 import type { Hello } from "../../proto/gen/sluice/v1/Hello.ts";
 import type { NodeRef, NodeRef__Output } from "../../proto/gen/sluice/v1/NodeRef.ts";
 import type { Positions__Output } from "../../proto/gen/sluice/v1/Positions.ts";
@@ -63,6 +64,8 @@ interface Incoming {
   snapshot: boolean;
   /** The snapshot replaces everything that is here, whatever it is. */
   anew: boolean;
+  /** Why the last attempt to take it failed. */
+  failure: unknown;
   /** The newest transaction that the primary says both have. */
   ancestor: { readonly epoch: number; readonly txid: number } | undefined;
 }
@@ -72,8 +75,6 @@ interface ReplicationStub extends grpc.Client {
   snapshot(request: object): grpc.ClientReadableStream<SnapshotChunk__Output>;
   positions(request: PositionsRequest, options: grpc.CallOptions, done: (error: grpc.ServiceError | null, value?: Positions__Output) => void): void;
 }
-
-type FollowStream = grpc.ClientDuplexStream<FollowUp, FollowDown__Output>;
 
 const BACKOFF_MS = [50, 100, 200, 500, 1_000, 2_000];
 const SILENCE_MS_MAX = 10_000;
@@ -90,7 +91,7 @@ export class ReplicationClient {
   readonly #histories = new Map<string, EpochHistory>();
   #primaryId = "";
   readonly #behindSince = new Map<string, number>();
-  #stream: FollowStream | undefined;
+  #stream: WayUp | undefined;
   #queuedBytes = 0;
   /** Applies and snapshots that are under way. */
   readonly #running = new Set<Promise<void>>();
@@ -113,7 +114,7 @@ export class ReplicationClient {
   constructor(options: ClientOptions) {
     this.#options = options;
     this.#prepared = new Prepared({
-      followerOf: (name) => options.store.followerOf(name), send: (message) => void this.#stream?.write(message), applied: (follower) => this.#ack(follower),
+      followerOf: (name) => options.store.followerOf(name), send: (...messages) => this.#stream?.write(...messages), ack: ({ database }) => ({ ack: toWire(database.name, database.position) }),
       epoch: () => this.epoch,
       historyOf: (name) => this.#histories.get(name),
       resend: (name) => {
@@ -153,25 +154,19 @@ export class ReplicationClient {
   }
 
   #connect(): void {
-    const stream = this.#client.follow();
     this.#bulk = true;
-    this.#stream = stream;
     this.#lastHeardMs = Date.now();
-    let over = false;
-    const lost = (error: grpc.ServiceError | undefined): void => {
-      if (over) return;
-      over = true;
-      this.#disconnected(error);
-    };
-    stream.on("data", (message: FollowDown__Output) => {
-      this.#lastHeardMs = Date.now();
-      this.#receive(message).catch((error: unknown) => {
-        this.#options.report("error", "A message of the primary could not be used", error);
-        stream.cancel();
-      });
+    const stream = new WayUp(this.#client.follow(), {
+      onMessage: (message) => {
+        this.#lastHeardMs = Date.now();
+        this.#receive(message).catch((error: unknown) => {
+          this.#options.report("error", "A message of the primary could not be used", error);
+          stream.cancel();
+        });
+      },
+      onLost: (error) => this.#disconnected(error),
     });
-    stream.on("error", (error: grpc.ServiceError) => lost(error));
-    stream.on("end", () => lost(undefined));
+    this.#stream = stream;
     stream.write({ hello: this.hello() });
   }
 
@@ -222,6 +217,7 @@ export class ReplicationClient {
     this.primary = welcome.node ?? undefined;
     this.epoch = welcome.epoch;
     this.#primaryId = welcome.nodeId;
+    if (welcome.link.length > 0) this.#stream?.openLink(splitAddress(this.#options.address), welcome.link);
     for (const [name, history] of historiesOf(welcome.histories)) this.#histories.set(name, history);
     this.connected = true;
     this.#attempt = 0;
@@ -287,7 +283,7 @@ export class ReplicationClient {
 
   #of(name: string): Incoming {
     let incoming = this.#incoming.get(name);
-    if (incoming === undefined) this.#incoming.set(name, (incoming = { pieces: [], bytes: 0, spill: undefined, snapshot: false, anew: false, ancestor: undefined }));
+    if (incoming === undefined) this.#incoming.set(name, (incoming = { pieces: [], bytes: 0, spill: undefined, snapshot: false, anew: false, failure: undefined, ancestor: undefined }));
     return incoming;
   }
 
@@ -424,6 +420,7 @@ export class ReplicationClient {
     this.#options.onChange();
     const again = async (attempt: number): Promise<void> => {
       try {
+        incoming.failure = undefined;
         await this.#takeSnapshot(name);
         incoming.snapshot = false;
         incoming.anew = false;
@@ -433,6 +430,15 @@ export class ReplicationClient {
         this.#options.onChange();
       } catch (error) {
         if (this.#closed) return;
+        incoming.failure = error;
+        // A repair for which there is no room is given up, as long as nothing here was touched: the node follows with what it has.
+        if (incoming.anew && isAppError(error, "REPAIR_NO_SPACE") && this.#options.store.databases.get(name)?.database.pendingInstall === undefined) {
+          incoming.snapshot = false;
+          incoming.anew = false;
+          this.#subscribe(name);
+          this.#options.onChange();
+          return;
+        }
         this.#options.report("warn", `Snapshot of "${name}" did not complete and goes on: ${(error as Error).message}`);
         setTimeout(() => run(attempt + 1), BACKOFF_MS[Math.min(attempt, BACKOFF_MS.length - 1)]);
       }
@@ -447,17 +453,26 @@ export class ReplicationClient {
 
   /**
    * Takes a database anew from the primary, whatever is here: the old files and the log go to `aside/`. Resolves when it is there; rejects when this node
-   * has no stream, the primary has no such database, or this node ceases to follow before it is there.
+   * has no stream, the primary has no such database, this node ceases to follow before it is there, or the disk is full: if something has been
+   * replaced by then, that goes on by itself.
    */
   async refetch(name: string): Promise<void> {
     if (!this.connected) throw new AppError("REPAIR_REFUSED", [name, `this node has no stream from the primary (${this.#options.address}) now`]);
     if (!this.#primaryPositions.has(name)) throw new AppError("DATABASE_NOT_FOUND", [name]);
     const incoming = this.#of(name);
     const ended = async (): Promise<void> => {
-      while (incoming.snapshot && !this.#closed) await sleep(REFETCH_LOOK_MS);
+      while (incoming.snapshot && !this.#closed) {
+        if (isAppError(incoming.failure, "STORAGE_FULL")) throw new AppError("REPAIR_NO_SPACE", [name, `${diskOf(this.#options.store.logFolder(name)).name} is full (${incoming.failure.message}); what has come so far is kept`], { cause: incoming.failure });
+        if (isAppError(incoming.failure, "REPAIR_NO_SPACE")) throw incoming.failure;
+        await sleep(REFETCH_LOOK_MS);
+      }
+      if (isAppError(incoming.failure, "REPAIR_NO_SPACE")) throw incoming.failure;
       if (this.#closed) throw new AppError("REPAIR_REFUSED", [name, "this node has ceased to follow the primary from which it was being taken"]);
     };
+    incoming.failure = undefined;
+    const isUnderWay = incoming.snapshot && incoming.anew;
     await ended();
+    if (isUnderWay) return;
     incoming.anew = true;
     this.#snapshot(name);
     await ended();
@@ -487,6 +502,7 @@ export class ReplicationClient {
     try {
       for await (const chunk of call as AsyncIterable<SnapshotChunk__Output>) {
         if (chunk.begin !== null && chunk.begin !== undefined) {
+          if (anew) this.#mustHaveRoom(name, follower, chunk.begin);
           target = await SnapshotTarget.open(folder, { ...chunk.begin, base: fromWire(chunk.begin.base as WirePosition), ownership: chunk.begin.owner ?? undefined });
           if (chunk.begin.bulk.length > 0) await this.#receiveBulk(target, chunk.begin, ended.signal);
         } else if (target === undefined) {
@@ -515,6 +531,12 @@ export class ReplicationClient {
       else await target?.suspend();
       throw error;
     }
+  }
+
+  #mustHaveRoom(name: string, follower: Follower, { pageCount, pageSize }: SnapshotBegin__Output): void {
+    const disk = diskOf(this.#options.store.logFolder(name));
+    const why = whyNoRoom(disk, follower.repairBytes(pageCount * pageSize, disk.sharesBlocks));
+    if (why !== undefined) throw new AppError("REPAIR_NO_SPACE", [name, why]);
   }
 
   async #receiveBulk(target: SnapshotTarget, begin: SnapshotBegin__Output, signal: AbortSignal): Promise<void> {

@@ -38,7 +38,7 @@ export function peerHandlers(store: Store, facts: PeerFacts): grpc.UntypedServic
     standing(call: grpc.ServerUnaryCall<StandingRequest__Output, NodeStanding>, done: grpc.sendUnaryData<NodeStanding>): void {
       try {
         checkHello(call.request.hello, facts);
-        done(null, { nodeId: facts.nodeId, node: facts.self, candidate: facts.candidate, epoch: facts.epochSeen(), ...toWireStored(storedOf(store)) });
+        done(null, { nodeId: facts.nodeId, node: facts.self, candidate: facts.candidate, epoch: facts.epochSeen(), reading: store.unfit() !== undefined, ...toWireStored(storedOf(store)) });
       } catch (error) {
         done(statusOf(error));
       }
@@ -153,18 +153,22 @@ export class Peers {
     }
   }
 
-  /** Where the members stand, of those that answer in time. */
-  async standings(members: readonly Member[], timeoutMs: number): Promise<(Standing & { readonly advertise: string; readonly epoch: number })[]> {
+  /** Where the members stand, of those that answer in time, and the ids of those that do not, though nothing says that they are gone. */
+  async standings(members: readonly Member[], timeoutMs: number): Promise<{ readonly standings: readonly (Standing & { readonly advertise: string; readonly epoch: number; readonly reading: boolean })[]; readonly silent: readonly string[] }> {
+    const silent: string[] = [];
     const answers = await Promise.all(members.map(async (member) => {
-      const answer = await this.#ask<NodeStanding__Output>((done) => this.#stub(member.advertise).standing({ hello: this.#hello() }, { deadline: Date.now() + timeoutMs }, done)).catch(() => undefined);
+      const answer = await this.#ask<NodeStanding__Output>((done) => this.#stub(member.advertise).standing({ hello: this.#hello() }, { deadline: Date.now() + timeoutMs }, done)).catch((error: Error) => {
+        if ((error.cause as grpc.ServiceError | undefined)?.code === grpc.status.DEADLINE_EXCEEDED) silent.push(member.nodeId);
+        return undefined;
+      });
       // An address that another node has by now does not speak for this one.
       if (answer === undefined || answer.nodeId !== member.nodeId) return undefined;
       return {
-        nodeId: answer.nodeId, advertise: member.advertise, candidate: answer.candidate, epoch: answer.epoch,
+        nodeId: answer.nodeId, advertise: member.advertise, candidate: answer.candidate, epoch: answer.epoch, reading: answer.reading,
         stored: fromWireStored(answer),
       };
     }));
-    return answers.filter((answer) => answer !== undefined);
+    return { standings: answers.filter((answer) => answer !== undefined), silent };
   }
 
   /** Asks the primary to move the lease. */

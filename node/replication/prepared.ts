@@ -16,9 +16,9 @@ import type { Rewind__Output } from "../../proto/gen/sluice/v1/Rewind.ts";
 
 export interface PreparedHost {
   followerOf(name: string): Promise<Follower>;
-  send(message: FollowUp): void;
-  /** The proposal is part of the database now. */
-  applied(follower: Follower): void;
+  send(...messages: readonly FollowUp[]): void;
+  /** Where the database is now, for the primary. */
+  ack(follower: Follower): FollowUp;
   /** Of the primary. */
   epoch(): number;
   /** The epoch history of the primary, as it was told last. */
@@ -28,8 +28,13 @@ export interface PreparedHost {
   report(message: string, error: unknown): void;
 }
 
+/** The acknowledgement of a confirmed transaction waits so long for the next answer to go with: alone it costs both nodes as much as that. */
+const ACK_PAUSE_MS = 1;
+
 export class Prepared {
   readonly #host: PreparedHost;
+  /** Databases whose position the primary is still to be told, with the timer that does it. */
+  readonly #unsaid = new Map<Follower, NodeJS.Timeout>();
   readonly #pieces = new Map<string, Buffer[]>();
   readonly #owners = new Map<string, FileOwner__Output>();
 
@@ -40,6 +45,19 @@ export class Prepared {
   /** The stream has ended: what has not arrived as a whole never will. */
   reset(): void {
     this.#pieces.clear();
+    for (const timer of this.#unsaid.values()) clearTimeout(timer);
+    this.#unsaid.clear();
+  }
+
+  #acks(): FollowUp[] {
+    const acks = [...this.#unsaid.keys()].map((follower) => this.#host.ack(follower));
+    for (const timer of this.#unsaid.values()) clearTimeout(timer);
+    this.#unsaid.clear();
+    return acks;
+  }
+
+  #ackSoon(follower: Follower): void {
+    if (!this.#unsaid.has(follower)) this.#unsaid.set(follower, setTimeout(() => this.#host.send(...this.#acks()), ACK_PAUSE_MS));
   }
 
   async prepare(message: Prepare__Output): Promise<void> {
@@ -54,7 +72,7 @@ export class Prepared {
     try {
       const follower = await this.#host.followerOf(name);
       await follower.prepare(ltx, epoch, serial);
-      this.#host.send({ stored: { database: name, serial } });
+      this.#host.send({ stored: { database: name, serial } }, ...this.#acks());
     } catch (error) {
       this.#host.report(`A proposal for "${name}" is not stored: ${(error as Error).message}`, isAppError(error, "POSITION_MISMATCH") ? undefined : error);
     }
@@ -63,7 +81,7 @@ export class Prepared {
   async confirm({ database: name, serial }: Confirm__Output): Promise<void> {
     try {
       const follower = await this.#host.followerOf(name);
-      if (await follower.confirm(serial, this.#owners.get(name), this.#host.historyOf(name))) this.#host.applied(follower);
+      if (await follower.confirm(serial, this.#owners.get(name), this.#host.historyOf(name))) this.#ackSoon(follower);
       else this.#host.resend(name);
     } catch (error) {
       this.#host.report(`A confirmed transaction of "${name}" cannot be applied and is asked for again`, error);

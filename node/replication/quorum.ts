@@ -7,6 +7,7 @@
  */
 import { assert } from "../core/assert.ts";
 import { Refusal, type Proposal, type Quorum as StoreQuorum } from "../store/sync-commit.ts";
+import { Wakefulness } from "./wakefulness.ts";
 
 /** A follower's stream, as far as proposals go. */
 export interface Voter {
@@ -14,6 +15,11 @@ export interface Voter {
   offer(name: string): void;
   /** Drops what was offered up to this serial. */
   rewind(name: string, serial: number): void;
+}
+
+/** Whose word counts: see roles/electorate-keeper.ts. */
+export interface Electors {
+  counts(nodeId: string): boolean;
 }
 
 interface Live {
@@ -28,6 +34,9 @@ export class Quorum implements StoreQuorum {
   readonly #voters: () => Iterable<Voter>;
   readonly #mayDecide: () => boolean;
   readonly #live = new Map<string, Live>();
+  /** Where elections are held, they must know whom to ask: until then a word is kept and does not count. */
+  electors: Electors = { counts: () => true };
+  readonly #wakefulness = new Wakefulness();
   #serial = 0;
 
   /** `mayDecide`: this node is the primary now. */
@@ -55,7 +64,9 @@ export class Quorum implements StoreQuorum {
       const live: Live = { proposal, serial, replicas: terms.replicas, stored: new Set(), decide: resolve };
       this.#live.set(name, live);
       const timer = setTimeout(() => resolve(`${live.stored.size} of ${terms.replicas} followers have stored the transaction within ${terms.timeoutMs} ms (${[...this.#voters()].length} connected)`), terms.timeoutMs);
+      const decided = this.#wakefulness.expect();
       live.decide = (why) => {
+        decided();
         clearTimeout(timer);
         resolve(why);
       };
@@ -73,10 +84,23 @@ export class Quorum implements StoreQuorum {
 
   /** A node has stored this proposal. */
   stored(nodeId: string, name: string, serial: number): void {
+    // Asked in any case: it takes in a node that is new.
+    const counts = this.electors.counts(nodeId);
     const live = this.#live.get(name);
     if (live?.serial !== serial) return;
     live.stored.add(nodeId);
-    if (live.stored.size >= live.replicas) live.decide(this.#mayDecide() ? undefined : "the lease of this node has ended");
+    if (counts) this.#judge(live);
+  }
+
+  /** Other nodes count now than before. */
+  recount(): void {
+    for (const live of this.#live.values()) this.#judge(live);
+  }
+
+  #judge(live: Live): void {
+    let counted = 0;
+    for (const nodeId of live.stored) if (this.electors.counts(nodeId)) counted++;
+    if (counted >= live.replicas) live.decide(this.#mayDecide() ? undefined : "the lease of this node has ended");
   }
 
   /** Refuses everything that is undecided: the node stops, or is the primary no more. */

@@ -7,7 +7,7 @@
  */
 import * as grpc from "@grpc/grpc-js";
 import fs from "node:fs";
-import { once } from "node:events";
+import { setImmediate as nextTick } from "node:timers/promises";
 import { passedBy } from "../core/garbage.ts";
 import { STREAM_PIECE_BYTES } from "../core/limits.ts";
 import type { Database } from "../store/database.ts";
@@ -34,6 +34,7 @@ import { Proposals } from "./proposals.ts";
 import { Quorum } from "./quorum.ts";
 import type { BulkDoor, Expected } from "./bulk-door.ts";
 import { sendPages } from "./bulk-send.ts";
+import { WayDown, type FollowCall } from "./link-primary.ts";
 
 export interface ServerIdentity {
   readonly self: NodeRef;
@@ -56,8 +57,6 @@ export interface FollowerView {
 const BULK_BYTES_MIN = 16 << 20;
 const HEARTBEAT_MS = 1_000;
 
-type FollowCall = grpc.ServerDuplexStream<FollowUp__Output, FollowDown>;
-
 export class ReplicationServer {
   readonly #store: Store;
   readonly #identity: ServerIdentity;
@@ -69,8 +68,11 @@ export class ReplicationServer {
 
   readonly #door: BulkDoor | undefined;
 
-  /** Without a door, pages of snapshots travel in the gRPC calls. */
-  constructor(store: Store, identity: ServerIdentity, report: (message: string, error: unknown) => void, door?: BulkDoor) {
+  readonly #links: boolean;
+
+  /** Without a door, pages of snapshots travel in the gRPC calls. `links`: streams go on over links, where followers open them. */
+  constructor(store: Store, identity: ServerIdentity, report: (message: string, error: unknown) => void, door?: BulkDoor, links = false) {
+    this.#links = links;
     this.#store = store;
     this.#identity = identity;
     this.#report = report;
@@ -95,7 +97,7 @@ export class ReplicationServer {
     return {
       follow: (call: FollowCall) => {
         const session = new Session(call, this.#store, this.#identity, {
-          quorum: this.quorum, onAck: () => {
+          quorum: this.quorum, linkDoor: this.#links ? this.#door : undefined, onAck: () => {
             for (const listener of this.#ackListeners) listener();
           },
         }, (error) => this.#report("A follower's stream failed", error));
@@ -280,6 +282,8 @@ class Session {
   readonly ended: Promise<void>;
   hello: Hello__Output | undefined;
   readonly #call: FollowCall;
+  readonly #way: WayDown;
+  readonly #linkDoor: BulkDoor | undefined;
   readonly #store: Store;
   readonly #identity: ServerIdentity;
   readonly #since = Date.now();
@@ -304,11 +308,12 @@ class Session {
   readonly #proposals: Proposals;
   readonly #tellAck: () => void;
 
-  constructor(call: FollowCall, store: Store, identity: ServerIdentity, shared: { quorum: Quorum; onAck(): void }, report: (error: unknown) => void) {
+  constructor(call: FollowCall, store: Store, identity: ServerIdentity, shared: { quorum: Quorum; linkDoor: BulkDoor | undefined; onAck(): void }, report: (error: unknown) => void) {
     this.#quorum = shared.quorum;
     this.#proposals = new Proposals(shared.quorum);
     this.#tellAck = shared.onAck;
     this.#call = call;
+    this.#linkDoor = shared.linkDoor;
     this.#store = store;
     this.#identity = identity;
     this.#timer = setInterval(() => this.#heartbeat(), HEARTBEAT_MS);
@@ -316,6 +321,7 @@ class Session {
       const end = (): void => {
         this.#closed = true;
         clearInterval(this.#timer);
+        this.#way.close();
         resolve();
       };
       call.on("end", () => {
@@ -326,15 +332,20 @@ class Session {
       call.on("close", end);
       call.on("error", end);
     });
-    call.on("data", (message: FollowUp__Output) => {
+    const failed = (error: unknown): void => {
+      if (!isAppError(error)) report(error);
+      this.#closed = true;
+      call.emit("error", statusOf(error));
+    };
+    const received = (message: FollowUp__Output): void => {
       try {
         this.#receive(message);
       } catch (error) {
-        if (!isAppError(error)) report(error);
-        this.#closed = true;
-        call.emit("error", statusOf(error));
+        failed(error);
       }
-    });
+    };
+    this.#way = new WayDown(call, { onMessage: received, onLost: failed });
+    call.on("data", received);
   }
 
   view(): FollowerView {
@@ -351,6 +362,8 @@ class Session {
       this.#tellAck();
     } else if (message.stored !== null && message.stored !== undefined) {
       this.#quorum.stored(this.hello.nodeId, message.stored.database, message.stored.serial);
+    } else if (message.linked !== null && message.linked !== undefined) {
+      this.#way.goOn();
     } else if (message.subscribe?.after !== null && message.subscribe?.after !== undefined) {
       const { after } = message.subscribe;
       this.#awaited.delete(after.database);
@@ -373,6 +386,7 @@ class Session {
         version: PROTOCOL_VERSION, clusterId: this.#identity.clusterId(), nodeId: this.#identity.nodeId, node: this.#identity.self, epoch: this.#identity.epoch(),
         positions: databases.map((database) => toWire(database.name, database.position)),
         histories: databases.map((database) => toWireHistory(database.name, this.#tell(database)!)),
+        link: this.#linkDoor === undefined ? Buffer.alloc(0) : this.#way.expectLink(this.#linkDoor),
       },
     });
     for (const [name, history] of historiesOf(hello.histories)) this.#histories.set(name, history);
@@ -389,12 +403,16 @@ class Session {
 
   /**
    * What the follower has stored and nobody has told it about: committed here, then it is sent; or not, then it was refused, or its commit ended
-   * with an earlier engine of this node. Which of the two is known once what is committed here is captured.
+   * with an earlier engine of this node. Which of the two is known once what is committed here is captured. One that is still undecided was offered again.
    */
   async #settleTails(tails: Hello__Output["tails"]): Promise<void> {
     for (const { position, serial } of tails) {
       const name = position?.database ?? "";
       try {
+        await this.#store.flushAll([name]);
+        if (this.#quorum.live(name)?.serial === serial) continue;
+        // Decided a moment ago, and not yet done: a capture does not wait for that.
+        while (this.#store.databases.get(name)?.primary?.isHolding === true && this.#quorum.live(name) === undefined) await nextTick();
         await this.#store.flushAll([name]);
         const known = this.#store.databases.get(name)?.database;
         if (known !== undefined && known.distrust === undefined && known.position.txid < position!.txid) this.#send({ rewind: { database: name, serial } });
@@ -449,7 +467,8 @@ class Session {
   }
 
   announceHandoff(): void {
-    this.#send({ takeLease: {} });
+    // On the call: it ends in order, and says the last of this node.
+    if (!this.#closed) this.#call.write({ takeLease: {} });
   }
 
   /** Resolves at the next acknowledgement, at the end of the stream or of `signal`, or after a moment. */
@@ -471,7 +490,7 @@ class Session {
   }
 
   #send(message: FollowDown): boolean {
-    return !this.#closed && this.#call.write(message);
+    return !this.#closed && this.#way.write(message);
   }
 
   /** Sends what the cursors have not reached, until nothing is left or the follower's window is full. */
@@ -519,17 +538,18 @@ class Session {
       }
       const next = this.#cursors.get(name);
       if (next === undefined || next !== database.position.txid + 1 || this.#quorum.live(name) === undefined) continue;
-      for (const message of this.#proposals.offer(name, next, ownershipOf(database.paths.database) ?? null)) if (!this.#send(message)) await this.#drained();
+      const begins = next === 1 || database.deleted;
+      for (const message of this.#proposals.offer(name, next, begins ? (ownershipOf(database.paths.database) ?? null) : null)) if (!this.#send(message)) await this.#drained();
     }
   }
 
   async #drained(): Promise<void> {
     if (this.#closed) return;
-    await Promise.race([once(this.#call, "drain"), this.ended]);
+    await Promise.race([this.#way.drained(), this.ended]);
   }
 
   #heartbeat(): void {
-    if (this.hello === undefined || this.#closed || this.#call.writableNeedDrain) return;
+    if (this.hello === undefined || this.#closed || this.#way.writableNeedDrain) return;
     const positions = [...this.#beat].flatMap((name) => {
       const database = this.#store.databases.get(name)?.database;
       return database === undefined ? [] : [toWire(name, database.position)];

@@ -5,9 +5,9 @@
  * |------------------------------------------------|--------------------------------|----------------------------|
  * | transactions after the common ancestor         | -                              | snapshot, ancestor named   |
  * | the same position                              | -                              | nothing                    |
- * | the same TXID, another checksum                | -                              | snapshot                   |
+ * | the same TXID, another checksum                | -                              | snapshot, one before named |
  * | an earlier TXID of this history, in any epoch  | no                             | snapshot (log gone)        |
- * | an earlier TXID of this history                | yes, but from another state    | snapshot                   |
+ * | an earlier TXID of this history                | yes, but from another state    | snapshot, one before named |
  * | an earlier TXID of this history                | yes                            | stream                     |
  */
 import type { Position } from "../../proto/position.ts";
@@ -34,8 +34,10 @@ export function planStream(facts: PlanFacts): StreamPlan {
   const ancestor = commonAncestor({ history: facts.followerHistory, txid: follower.txid }, { history: facts.history, txid: primary.txid });
   const snapshot = (reason: string): StreamPlan => ({ kind: "snapshot", reason, ancestor });
   if (ancestor.txid < follower.txid) return snapshot(`the follower has ${follower.txid - ancestor.txid} transactions that this history does not have`);
-  if (follower.txid === primary.txid) return follower.checksum === primary.checksum ? { kind: "nothing" } : snapshot("the states differ at the same TXID");
+  // One TXID of one epoch with two states: what the follower has in its place counts as its own, and is kept before it gives way.
+  const differing = (reason: string): StreamPlan => ({ kind: "snapshot", reason, ancestor: { epoch: ancestor.epoch, txid: Math.min(ancestor.txid, follower.txid - 1) } });
+  if (follower.txid === primary.txid) return follower.checksum === primary.checksum ? { kind: "nothing" } : differing("the states differ at the same TXID");
   if (!facts.logCovers) return snapshot("the log does not reach back that far");
-  if (follower.txid > 0 && facts.nextPreApply !== undefined && facts.nextPreApply !== follower.checksum) return snapshot("the states differ");
+  if (follower.txid > 0 && facts.nextPreApply !== undefined && facts.nextPreApply !== follower.checksum) return differing("the states differ");
   return { kind: "stream", from: follower.txid + 1 };
 }

@@ -3,8 +3,8 @@
  *
  * Always holds: effects on the data (follow, open, hand, close) run one after another, in the order of the transitions; a later transition
  * aborts what an earlier one still does. Fences are raised at once, beside them. Nothing is believed that the store answered after its deadline.
- * A lease is written down before the databases are opened under it and struck out after they are a follower's again: so a node that starts knows
- * whether it may have committed what nobody has.
+ * A lease is written down (by the host's `open`) before the databases are opened under it and struck out after they are a follower's again: so a node
+ * that starts knows whether it may have committed what nobody has.
  */
 import type { Standing } from "../core/standing.ts";
 import type { Held, LeaseStore, Member } from "../lease/lease.ts";
@@ -19,9 +19,12 @@ export interface RoleHost {
   /** Streams from the holder; where it does so already nothing changes. */
   follow(holder: Member, epoch: number): Promise<void>;
   unfollow(): Promise<void>;
-  /** Where this node and the others stand, of those that answer in time; at least itself. */
-  standings(timeoutMs: number): Promise<{ readonly own: Standing; readonly others: readonly Standing[] }>;
-  /** Fetches what others have more of, then lets applications write, in this epoch. */
+  /**
+   * Where this node and the others stand, of those that answer in time; at least itself. `silent`: the ids of those that may merely be slow. `lacking`: why
+   * an acknowledged commit of a database with durability sync may be with none of them.
+   */
+  standings(timeoutMs: number): Promise<{ readonly own: Standing; readonly others: readonly Standing[]; readonly silent: readonly string[]; readonly lacking: string | undefined }>;
+  /** Fetches what others have more of, publishes what it has stored, writes the lease down, then lets applications write, in this epoch. */
   open(held: Held, signal: AbortSignal): Promise<void>;
   /** Keeps writers out of every database, or lets them in. */
   fence(on: boolean): Promise<void>;
@@ -37,7 +40,7 @@ export interface RoleHost {
   tell(): void;
   /** The guardian watches over this moment; undefined: there is nothing to watch. */
   watchdog(times: LeaseTimes | undefined): void;
-  /** The lease that this node writes under, for its next start; undefined: none. */
+  /** The lease that this node writes under, for its next start; undefined: none any more. */
   remember(held: Held | undefined): void;
   /** Greatest epoch that this node has seen. */
   epochSeen(): number;
@@ -60,7 +63,11 @@ export interface RoleOptions {
 
 /** Whoever is ahead gets so long to take the lease. */
 const YIELD_MS = 1_500;
+/** A member that does not answer may have what nobody else has, and gets so long: its machine may be busy. */
+const SILENT_MS = 1_000;
 const ASK_AGAIN_MS = 40;
+/** While something is lacking that may take long. */
+const LACKING_MS = 200;
 const ASK_MS = 250;
 const RESERVE_MS = 3_000;
 const FIRST_READ_MS = 3_000;
@@ -71,6 +78,8 @@ export class Roles {
   #keeper: LeaseKeeper | undefined;
   /** Who holds the lease, as this node last read it. */
   #holder: Held | undefined;
+  /** The id of who holds it or held it last, as far as this node has seen. */
+  #former: string | undefined;
   #work: Promise<void> = Promise.resolve();
   #abort = new AbortController();
   #electing: { readonly sinceMs: number } | undefined;
@@ -184,6 +193,7 @@ export class Roles {
     }
     const before = this.#holder;
     this.#holder = held === undefined || held.reservedFor !== undefined ? undefined : held;
+    this.#former = held?.holder.nodeId ?? before?.holder.nodeId ?? this.#former;
     if (free) {
       if (this.#mayTake()) this.#event("free");
       else if (before !== undefined) this.#options.host.tell();
@@ -231,7 +241,7 @@ export class Roles {
       this.#abort = new AbortController();
     }
     if (!holdsLease(next.state)) this.#letGo(next.state);
-    if (next.state !== "electing") this.#electing = undefined;
+    if (next.state !== "electing") this.#electing = this.#lacking = undefined;
     const { signal } = this.#abort;
     for (const effect of next.effects) this.#do(effect, signal);
   }
@@ -278,12 +288,23 @@ export class Roles {
     const { host, self } = this.#options;
     const since = (this.#electing ??= { sinceMs: performance.now() }).sinceMs;
     while (!signal.aborted) {
-      const { own, others } = await host.standings(ASK_MS);
+      const { own, others, silent, lacking } = await host.standings(ASK_MS);
       if (signal.aborted) return;
-      const decision = decideElection(own, others.filter(({ nodeId }) => nodeId !== self.nodeId), { ms: performance.now() - since, mostMs: YIELD_MS });
+      if (lacking !== undefined && this.#lacking === undefined) host.report("warn", `This node does not take the free lease: ${lacking}`);
+      this.#lacking = lacking;
+      // Who lost the lease is most likely why there is an election.
+      const awaited = silent.filter((nodeId) => nodeId !== this.#former).length;
+      const decision = decideElection(own, others.filter(({ nodeId }) => nodeId !== self.nodeId), awaited, { ms: performance.now() - since, mostMs: YIELD_MS, silentMs: SILENT_MS }, lacking);
       if (decision === "take") return this.#event("elected");
-      await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+      await new Promise((resolve) => setTimeout(resolve, lacking === undefined ? ASK_AGAIN_MS : LACKING_MS));
     }
+  }
+
+  #lacking: string | undefined;
+
+  /** What the election that is under way lacks, if anything but time. */
+  get lacking(): string | undefined {
+    return this.#state === "electing" ? this.#lacking : undefined;
   }
 
   async #acquire(signal: AbortSignal): Promise<void> {
@@ -333,7 +354,6 @@ export class Roles {
     const held = this.#held;
     if (held === undefined || signal.aborted) return;
     try {
-      host.remember(held);
       await host.open(held, signal);
       if (!signal.aborted) this.#event("opened");
     } catch (error) {

@@ -6,6 +6,7 @@
  * writer a wake-up per commit; a timer polls it until it has been quiet for a while: each millisecond, or less often while so many commits come
  * that a look costs the writers more processor time than its promptness is worth to readers elsewhere. Then most looks happen when a writer
  * waits for its disk anyway, because the mount tells when a `-wal` is fsynced; what is captured there, the checkpoint need not wait for.
+ * Between them the `-wal` is written out bit by bit, so that little is left when it is fsynced: meanwhile nobody can write to it.
  */
 import { watch, type FSWatcher } from "node:fs";
 import { CAPTURE_QUIET_POLLS } from "../core/limits.ts";
@@ -20,6 +21,10 @@ const HEAVY_STREAK = 8;
 const HEAVY_POLL_MS = 20;
 /** A look while a writer waits for its disk is worth it when the last capture is so long ago. A look with news takes a millisecond of processor on two nodes. */
 const SYNCING_GAP_MS = 14;
+/** Between two starts of writing out a heavily written `-wal`. SQLite fsyncs it after some thousand frames, which is each 15 ms at full speed. */
+const WRITE_OUT_MS = 2;
+/** A `-wal` that was not fsynced for so long is not written out: with `synchronous=OFF` nobody waits for it. */
+const WRITE_OUT_SYNCED_MS = 500;
 /** From a write to the database file to the look at it, and to the next look where the first could not tell. */
 const FILE_PAUSE_MS = 20;
 const FILE_LATER_MS = 250;
@@ -27,17 +32,23 @@ const FILE_LATER_MS = 250;
 const BUSY_GAP_MS = 2.2;
 const BUSY_STREAK = 6;
 
+/** Events of the watch while the timer looks anyway; after so many it is taken away, because each costs the writer time. A commit of three pages makes six. */
+const IDLE_EVENTS_MAX = 16;
+
 interface Watched {
   readonly primary: Primary;
   watcher: FSWatcher | undefined;
   fileWatcher: FSWatcher | undefined;
   fileTimer: NodeJS.Timeout | undefined;
   busy: boolean;
+  idleEvents: number;
   spinning: boolean;
   quietPolls: number;
   streak: number;
   lastCommitMs: number;
   lookedMs: number;
+  /** When a program was last heard to fsync the `-wal`. */
+  syncedMs: number;
   /** Commits captured until the last look. */
   commits: number;
   denseStreak: number;
@@ -48,6 +59,7 @@ export class CaptureClock {
   readonly #watched = new Map<string, Watched>();
   readonly #report: (message: string, error: unknown) => void;
   #timer: NodeJS.Timeout | undefined;
+  #writeOut: NodeJS.Timeout | undefined;
 
   constructor(report: (message: string, error: unknown) => void) {
     this.#report = report;
@@ -55,7 +67,7 @@ export class CaptureClock {
 
   add(primary: Primary): void {
     if (this.#watched.has(primary.database.name)) return;
-    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0, lookedMs: 0, commits: primary.stats.commits, denseStreak: 0, heavy: false };
+    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, idleEvents: 0, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0, lookedMs: 0, syncedMs: -Infinity, commits: primary.stats.commits, denseStreak: 0, heavy: false };
     this.#watched.set(primary.database.name, entry);
     this.#arm(entry);
     this.#watchFile(entry);
@@ -83,7 +95,11 @@ export class CaptureClock {
   /** A writer of a heavily written database waits for its disk now: a look costs it nothing. */
   lookWhileSyncing(name: string): void {
     const entry = this.#watched.get(name);
-    if (entry === undefined || !entry.heavy || performance.now() - entry.primary.capturedMs < SYNCING_GAP_MS) return;
+    if (entry === undefined) return;
+    entry.syncedMs = performance.now();
+    if (!entry.heavy) return;
+    this.#writeOut ??= setInterval(() => this.#startWriteOut(), WRITE_OUT_MS);
+    if (entry.syncedMs - entry.primary.capturedMs < SYNCING_GAP_MS) return;
     this.#look(entry);
     clearTimeout(this.#timer);
     this.#timer = undefined;
@@ -99,6 +115,20 @@ export class CaptureClock {
   close(): void {
     for (const name of [...this.#watched.keys()]) this.remove(name);
     clearTimeout(this.#timer);
+    clearInterval(this.#writeOut);
+  }
+
+  #startWriteOut(): void {
+    const now = performance.now();
+    let any = false;
+    for (const { heavy, syncedMs, primary } of this.#watched.values()) {
+      if (now - syncedMs > WRITE_OUT_SYNCED_MS) continue;
+      any = true;
+      if (heavy) primary.wal.startWriteOut();
+    }
+    if (any) return;
+    clearInterval(this.#writeOut);
+    this.#writeOut = undefined;
   }
 
   #arm(entry: Watched): void {
@@ -120,7 +150,16 @@ export class CaptureClock {
   }
 
   #wake(entry: Watched): void {
-    if (entry.busy || entry.spinning) return;
+    if (entry.busy || entry.spinning) {
+      if (++entry.idleEvents > IDLE_EVENTS_MAX) this.#unwatch(entry);
+      return;
+    }
+    if (entry.primary.sync !== undefined) {
+      // Its commits announce themselves; each event would wake the thread that they wait for. The timer looks for those that could not.
+      this.#unwatch(entry);
+      return this.#poll(entry);
+    }
+    entry.idleEvents = 0;
     entry.spinning = true;
     let left = SPINS;
     const spin = (): void => {
@@ -175,7 +214,7 @@ export class CaptureClock {
 
   /** How long the next look at a busy database can wait. What a checkpoint has just had captured counts as a look. */
   #restMs({ heavy, lookedMs, primary }: Watched): number {
-    return heavy ? HEAVY_POLL_MS - (performance.now() - Math.max(lookedMs, primary.capturedMs)) : 0;
+    return heavy || primary.sync !== undefined ? HEAVY_POLL_MS - (performance.now() - Math.max(lookedMs, primary.capturedMs)) : 0;
   }
 
   #tick(): void {

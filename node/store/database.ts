@@ -14,6 +14,7 @@ import { LtxEncoder } from "../ltx/encoder.ts";
 import type { LtxHeader } from "../ltx/header.ts";
 import { lockPgno } from "../sqlite/database-header.ts";
 import { formatHex16, ZERO_POSITION, type Position } from "../../proto/position.ts";
+import { changedAtRest, noteAtRest } from "./at-rest.ts";
 import { beginEpoch, epochAt, epochReached, historyUpTo, type EpochHistory } from "./epoch-history.ts";
 import type { DatabasePaths } from "./names.ts";
 import { PageSums } from "./page-sums.ts";
@@ -187,7 +188,7 @@ export class Database {
       this.distrust = "a snapshot was being installed when the node stopped";
     } else if (header === undefined) this.distrust = "the page checksums are missing or damaged";
     else if (!header.boot.equals(this.#context.boot) && !header.clean) this.distrust = "the machine went down without a clean stop";
-    else this.distrust = this.#replay(header.txid);
+    else this.distrust = this.#replay(header.txid) ?? (header.clean ? changedAtRest(this.paths) : undefined);
     if (this.distrust === undefined && this.sums.checksum !== this.#position.checksum) this.distrust = "the page checksums do not add up to the position";
   }
 
@@ -266,6 +267,11 @@ export class Database {
 
   /** Retention keeps the log from here on, because start-up needs it to bring the sidecar up to date. */
   sidecarTxid = 0;
+
+  /** After a clean `close`, when nothing of it is under way any more. */
+  rest(): void {
+    if (this.#position.txid > 0 && this.distrust === undefined) noteAtRest(this.paths);
+  }
 
   close(clean: boolean): void {
     this.saveSidecar(clean);

@@ -91,7 +91,9 @@ export function judgeTransaction(own: Lineage & { readonly epoch: number }, file
     const here = epochAt(own.history, file.maxTxid) ?? own.epoch;
     return here === file.epoch ? "known" : file.epoch < here ? "stale" : "diverged";
   }
-  if (file.epoch < own.epoch) return "stale";
+  // Unless its sender knows of this epoch as well: then the epoch was begun here after less than it was begun after elsewhere, because a loss of
+  // power has taken the rest, and it holds nothing.
+  if (file.epoch < own.epoch && (sender?.at(-1)?.epoch ?? 0) < own.epoch) return "stale";
   if (sender === undefined || sender.length === 0) return "apply";
   return commonAncestor(own, { history: sender, txid: file.maxTxid }).txid === own.txid ? "apply" : "diverged";
 }

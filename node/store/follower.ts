@@ -12,6 +12,7 @@ import { files } from "../io/files.ts";
 import { WAL_DMS_LOCK } from "../sqlite/lock-bytes.ts";
 import { decodeLtx, decodeLtxFile } from "../ltx/decoder.ts";
 import type { LtxHeader } from "../ltx/header.ts";
+import type { LtxTrailer } from "../ltx/trailer.ts";
 import { AppError } from "../../proto/errors.ts";
 import { formatHex16, formatPosition, type Position } from "../../proto/position.ts";
 import type { Database } from "./database.ts";
@@ -21,9 +22,10 @@ import { locksOf } from "./locks.ts";
 import { giveOwnership, ownershipOf, type Ownership } from "./ownership.ts";
 import { PageSums as Sums } from "./page-sums.ts";
 import { pausing } from "./primary.ts";
-import { SumList } from "./sum-list.ts";
 import { Replica, type PageSource } from "./replica.ts";
-import { LogOutput } from "./tx-log.ts";
+import { repairBytes } from "./room.ts";
+import { SumList } from "./sum-list.ts";
+import { LogOutput, type LogEntry } from "./tx-log.ts";
 import type { WalPoint } from "./wal-capture.ts";
 import { Turn } from "./turn.ts";
 
@@ -42,14 +44,20 @@ export interface FollowerHost {
 
 /** How long to wait for the last reader of a rollback-mode database before looking again whether a WAL is in use. */
 const EXCLUSIVE_MS = 200;
+/** A loss of power takes what was not synced yet: seconds of transactions. */
+const ENTRIES_LOOKED_AT = 10_000;
 /** Pages of one transaction up to this size stay in memory; more are spooled to a file. */
 const PAGES_IN_MEMORY_BYTES = 8 << 20;
+/** So many bytes of pages of a proposal stay in memory until it is confirmed. */
+const PROPOSAL_KEPT_BYTES = 256 << 10;
 
 export class Follower {
   readonly database: Database;
   readonly turn = new Turn();
   readonly #host: FollowerHost;
   #replica: Replica | undefined;
+  /** What was read of the proposal that was stored last. */
+  #proposal: { readonly ltx: Buffer; readonly header: LtxHeader; readonly trailer: LtxTrailer; readonly sums: SumList; readonly pages: PageSpool } | undefined;
   healed = 0;
   damaged = 0;
 
@@ -76,7 +84,8 @@ export class Follower {
     }
     // The files may be ahead of what is left of the log: the newest transaction in it must not be laid over them.
     if (database.log.lostEnd) database.distrust ??= "the end of the log was damaged";
-    const behind = !database.log.lostEnd && database.pendingInstall === undefined;
+    // Nor over files of which it is not known what they hold: after a loss of power they may be ahead of the log. See resolveDistrust.
+    const behind = database.distrust === undefined && database.pendingInstall === undefined;
     const replica = Replica.open(database.paths, { pageSize: this.#pageSizeOnDisk(), live: options.live });
     this.#replica = replica;
     this.#watchReplica();
@@ -172,8 +181,11 @@ export class Follower {
   async #apply(ltx: Buffer | { path: string; size: number }, epoch: number, ownership: Ownership | undefined, history: EpochHistory | undefined): Promise<void> {
     const { database } = this;
     const position = database.position;
-    let pages: PageSpool | undefined;
-    const sums = new SumList();
+    // A proposal that is confirmed has been read already.
+    const read = this.#proposal?.ltx === ltx ? this.#proposal : undefined;
+    let pages: PageSpool | undefined = read?.pages;
+    const sums = read?.sums ?? new SumList();
+    this.#proposal = undefined;
     const onPage = (pgno: number, page: Buffer, offset: number): void => {
       pages ??= new PageSpool(database.paths.log, page.length);
       sums.push(pgno, pageChecksumAt(pgno, offset, page.length));
@@ -181,9 +193,9 @@ export class Follower {
     };
     const fd = Buffer.isBuffer(ltx) ? undefined : files.open("apply:received", ltx.path, "r");
     try {
-      const { header, trailer } = Buffer.isBuffer(ltx)
+      const { header, trailer } = read ?? (Buffer.isBuffer(ltx)
         ? decodeLtx(ltx, onPage)
-        : decodeLtxFile((buffer, offset) => files.read("apply:received", fd!, buffer, 0, buffer.length, offset), ltx.size, onPage);
+        : decodeLtxFile((buffer, offset) => files.read("apply:received", fd!, buffer, 0, buffer.length, offset), ltx.size, onPage));
       if (database.distrust !== undefined) throw this.#mismatch(header, database.distrust);
       const verdict = judgeTransaction({ history: database.epochs, txid: position.txid, epoch: position.epoch }, { epoch, maxTxid: header.maxTxid }, history);
       if (verdict === "known") return; // Sent again after a reconnection.
@@ -211,14 +223,22 @@ export class Follower {
   async prepare(ltx: Buffer, epoch: number, serial: number): Promise<void> {
     await this.turn.run(() => {
       const { database } = this;
-      const sums: [number, bigint][] = [];
-      const { header, trailer } = decodeLtx(ltx, (pgno, page, offset) => sums.push([pgno, pageChecksumAt(pgno, offset, page.length)]));
+      const sums = new SumList();
+      // Kept while they are few: in a moment they are confirmed, most likely.
+      let pages: PageSpool | undefined = new PageSpool(database.paths.log, database.pageSize);
+      const { header, trailer } = decodeLtx(ltx, (pgno, page, offset) => {
+        sums.push(pgno, pageChecksumAt(pgno, offset, page.length));
+        if (pages !== undefined && sums.count * page.length <= PROPOSAL_KEPT_BYTES) pages.add(pgno, page);
+        else pages = undefined;
+      });
+      this.#proposal = undefined;
       if (database.distrust !== undefined) throw this.#mismatch(header, database.distrust);
       if (serial <= database.tail.refused) throw this.#mismatch(header, "it was refused");
       if (header.minTxid !== database.position.txid + 1) throw this.#mismatch(header, "it does not follow");
       this.#checkFits(header, database.position);
       if (this.#checksumAfter(header, sums) !== trailer.postApplyChecksum) throw this.#mismatch(header, "the result would have another checksum");
       database.tail.store({ epoch, txid: header.maxTxid, serial, preApplyChecksum: header.preApplyChecksum, checksum: trailer.postApplyChecksum, ltx });
+      if (pages !== undefined && header.pageSize === database.pageSize) this.#proposal = { ltx, header, trailer, sums, pages };
     });
   }
 
@@ -247,6 +267,11 @@ export class Follower {
       if (tail === undefined) return false;
       if (tail.serial <= refused) {
         this.database.tail.rewind(refused);
+        return false;
+      }
+      // A primary that was elected since went on from the same place without it.
+      if (tail.epoch < this.database.position.epoch) {
+        this.database.keepOvertaken(this.database.position.epoch);
         return false;
       }
       await this.#apply(tail.ltx, tail.epoch, undefined, undefined);
@@ -315,6 +340,8 @@ export class Follower {
         pages.copy(index, 0);
         files.write("follower:create", fd, ARENA, 0, header.pageSize, (pages.pgno(index) - 1) * header.pageSize);
       }
+      // Else a loss of power may leave the name, and zeroes below it.
+      await files.fdatasync("follower:create", fd);
     } finally {
       fs.closeSync(fd);
     }
@@ -390,14 +417,30 @@ export class Follower {
         }
       }
       database.adoptSnapshot(position, pageSize, sums);
+      this.#copied.clear();
     });
+  }
+
+  /** What a repair is about to write, by what is here. `whole`: bytes of the database that comes. */
+  repairBytes(whole: number, sharesBlocks: boolean): number {
+    const { paths } = this.database;
+    const [database = 0, wal = 0, here = 0] = [paths.database, paths.wal, `${paths.log}/snapshot.part`].map((path) => files.sizeOf(path));
+    const replaced = (this.#copied.has(paths.database) ? 0 : database) + (this.#copied.has(paths.wal) ? 0 : wal);
+    return repairBytes({ replaced, whole, here, wal, open: this.#replica !== undefined }, sharesBlocks);
   }
 
   /** Programs have these files open, so their content is replaced and not the files. The WAL first: a checkpoint may be carrying it into the database. */
   async #keepCopies(): Promise<void> {
     const { database } = this;
-    for (const path of [database.paths.wal, database.paths.database, `${database.paths.log}/state.json`, `${database.paths.log}/checksums`]) await database.keepCopy(path, "replaced by `sluice repair --from peer`");
+    for (const path of [database.paths.wal, database.paths.database, `${database.paths.log}/state.json`, `${database.paths.log}/checksums`]) {
+      if (this.#copied.has(path)) continue;
+      await database.keepCopy(path, "replaced by `sluice repair --from peer`");
+      this.#copied.add(path);
+    }
   }
+
+  /** Of a repair that a full disk has interrupted: they are not copied again. */
+  readonly #copied = new Set<string>();
 
   /** Goes to a verified state of the primary of which only the pages are at hand that differ from what is here: one transaction, as above. */
   async installRewind(rewind: { position: Position; sums: PageSums; history: EpochHistory; keepLogTo: number; copy(pgno: number, offset: number): void }): Promise<void> {
@@ -436,19 +479,41 @@ export class Follower {
     return sums;
   }
 
-  /** After distrust: reads everything. True when the content is what a known position says; else a snapshot is needed. */
+  /** After distrust: reads everything. True when the content is what a known position says, or the log leads there from it; else a snapshot is needed. */
   async resolveDistrust(): Promise<boolean> {
     return this.turn.run(async () => {
       const { database } = this;
       if (database.distrust === undefined) return true;
       if (this.#replica === undefined) return false;
-      const sums = await this.scan();
+      let sums = await this.scan();
+      const missing = database.pendingInstall === undefined && sums.checksum !== database.position.checksum ? await this.#entriesAfter(sums.checksum) : undefined;
+      if (missing !== undefined && this.#replica.pageSize === database.pageSize) {
+        for (const { min } of missing) await this.#applyStored(min);
+        sums = await this.scan();
+      }
       const match = [database.position, database.pendingInstall].find((position) => position !== undefined && position.checksum === sums.checksum);
       if (match === undefined) return false;
       if (match === database.pendingInstall) database.adoptSnapshot(match, this.#replica.pageSize, sums);
       else database.adoptScan(sums, this.#replica.pageSize, match);
       return true;
     });
+  }
+
+  /** What of the log leads from a state to the position; undefined when that state is not one that the newest entries know. */
+  async #entriesAfter(checksum: bigint): Promise<readonly LogEntry[] | undefined> {
+    const { log, position } = this.database;
+    if (log.newest?.max !== position.txid) return undefined;
+    try {
+      for (let index = log.entries.length - 1; index >= Math.max(0, log.entries.length - ENTRIES_LOOKED_AT); index--) {
+        const entry = log.entries[index]!;
+        if (log.decode(entry).header.preApplyChecksum === checksum) return log.entries.slice(index);
+        if (log.entries[index - 1]?.max !== entry.min - 1) return undefined;
+        await nextTick();
+      }
+      return undefined;
+    } catch {
+      return undefined; // One of them is damaged: it goes aside when it is asked for.
+    }
   }
 
   /** Somebody has written into the `-wal`: it is to be begun anew as soon as no reader is in the way. */

@@ -302,8 +302,9 @@ export class Primary {
   async #walCommit(commit: WalCommit, write: () => void, answer: () => void): Promise<void> {
     const { database, sync } = this;
     assert(sync !== undefined);
-    if (this.wal.wasNeverPublished()) this.#gap = true;
-    await this.flushHeld();
+    const before = this.wal.publication();
+    if (before === "never") this.#gap = true;
+    if (before !== "only" || this.#gap || database.distrust !== undefined) await this.flushHeld();
     const { captured } = this.wal;
     const continues = captured !== undefined && captured.salt1 === commit.salt1 && captured.salt2 === commit.salt2 ? captured.frame === commit.from - 1 : commit.from === 1;
     if (!continues) {
@@ -311,7 +312,7 @@ export class Primary {
       await this.flushHeld();
     }
     if (this.#gap || database.distrust !== undefined) throw new AppError("SYNC_REFUSED", [database.name, "what was committed before it is still being read"]);
-    const opened = openCommit(database.paths.wal, commit);
+    const opened = openCommit((...args) => this.wal.read(...args), commit);
     const change = this.#walChange(opened.batch, opened.readPage);
     try {
       const draft = await pausing(database.draftSteps(change));
@@ -322,16 +323,19 @@ export class Primary {
         undo?.();
         throw error;
       }
-      this.wal.committed(opened.batch.next);
+      this.capturedMs = performance.now();
       answer();
-      if (typeof draft === "string") return;
       // The writer goes on meanwhile; whoever wants the position waits for the turn.
-      await nextTick();
-      database.commit(draft);
+      if (typeof draft !== "string") {
+        await nextTick();
+        database.commit(draft);
+      }
+      // Not before it is in the log: where the disk is full, the next flush finds these frames and fails, instead of telling the position before them.
+      this.wal.committed(opened.batch.next);
+      if (typeof draft === "string") return;
       this.stats.flushes++;
       this.stats.commits++;
     } finally {
-      opened.close();
       if (change.databaseFd !== undefined) fs.closeSync(change.databaseFd);
     }
   }
@@ -363,6 +367,11 @@ export class Primary {
       }
       this.noteFile();
     });
+  }
+
+  /** A commit waits for followers, or has just been decided. */
+  get isHolding(): boolean {
+    return this.#holding;
   }
 
   async #hold(sync: SyncCommits, draft: Draft): Promise<() => void> {

@@ -630,5 +630,6 @@ export class Store implements MountHooks {
       entry.database.close(options.clean);
     }
     await Promise.all(Replica.closing);
+    if (options.clean) for (const { database } of this.#databases.values()) database.rest();
   }
 }

@@ -8,6 +8,10 @@ export class SumList implements Iterable<readonly [number, bigint]> {
   #sums = new BigUint64Array(8);
   #count = 0;
 
+  get count(): number {
+    return this.#count;
+  }
+
   push(pgno: number, sum: bigint): void {
     if (this.#count === this.#numbers.length) this.#grow();
     this.#numbers[this.#count] = pgno;

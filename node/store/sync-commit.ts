@@ -96,13 +96,12 @@ export class SyncCommits {
   }
 }
 
-/** The frames of a commit as a batch of capture, and how their pages are read before the last write of them is done. */
-export function openCommit(walPath: string, commit: WalCommit): { batch: WalBatch; readPage(frame: number, pageSize: number, target: Uint8Array, offset: number): boolean; close(): void } {
-  const fd = files.open("sync:wal", walPath, "r");
+/** The frames of a commit as a batch of capture, and how their pages are read before the last write of them is done. `read` reads the `-wal` as it is. */
+export function openCommit(read: (target: Uint8Array, offset: number, length: number, at: number) => number, commit: WalCommit): { batch: WalBatch; readPage(frame: number, pageSize: number, target: Uint8Array, offset: number): boolean } {
   const over = (target: Uint8Array, offset: number, length: number, at: number): number => {
-    const n = files.read("sync:wal", fd, target, offset, length, at);
     const from = Math.max(at, commit.offset);
     const to = Math.min(at + length, commit.offset + commit.data.length);
+    const n = from === at && to === at + length ? length : read(target, offset, length, at);
     if (to > from) target.set(commit.data.subarray(from - commit.offset, to - commit.offset), offset + from - at);
     return Math.max(n, to - at);
   };
@@ -117,7 +116,6 @@ export function openCommit(walPath: string, commit: WalCommit): { batch: WalBatc
     // Whatever SQLite's counter says, what is held is one transaction.
     batch: { from, to, pages, pageSize, pageCount, commits: 1, next: { salt1, salt2, frame: to, checksum: { ...checksum }, iChange: undefined } },
     readPage: (frame, size, target, offset) => over(target, offset, size, frameOffset(frame, size) + FRAME_HEADER_SIZE) === size,
-    close: () => fs.closeSync(fd),
   };
 }
 

@@ -108,7 +108,7 @@ export class Tail {
 
   #write(proposed: Proposed | undefined): void {
     const length = proposed?.ltx.length ?? 0;
-    const record = Buffer.alloc(HEADER_SIZE + length);
+    const record = Buffer.allocUnsafe(HEADER_SIZE + length);
     MAGIC.copy(record);
     [proposed?.epoch, proposed?.txid, proposed?.serial, this.#refused, length].forEach((value, i) => record.writeBigUInt64BE(BigInt(value ?? 0), 8 + i * 8));
     record.writeBigUInt64BE(new Crc64().update(record.subarray(0, 48)).digest(), 48);

@@ -16,6 +16,7 @@ import { decodeWalIndexHeader, readFramePages } from "../sqlite/wal-index.ts";
 import { FRAME_HEADER_SIZE, WAL_HEADER_SIZE, decodeWalHeader, frameOffset } from "../sqlite/wal.ts";
 import { scanWal } from "../sqlite/wal-scanner.ts";
 import { files } from "../io/files.ts";
+import { startWriteOut } from "../native/libc.ts";
 import type { DatabasePaths } from "./names.ts";
 
 export interface WalPoint {
@@ -82,11 +83,16 @@ export class WalCapture {
     return this.#unpublished !== undefined;
   }
 
-  /** Whether frames that are in the log were never published: their writer died, or failed after its commit. Asked by the next writer, who comes after. */
-  wasNeverPublished(): boolean {
-    const never = this.awaitsPublication;
+  /**
+   * Asked by the next writer, who comes after: "never" when frames that are in the log were never published, because their writer died, or failed after its
+   * commit; "only" when they were, and nothing else has come since; "unknown" when there were none, or what came since is still to be looked at.
+   */
+  publication(): "never" | "only" | "unknown" {
+    if (this.#unpublished === undefined) return "unknown";
+    const look = this.look();
+    const never = this.#unpublished !== undefined;
     this.#unpublished = undefined;
-    return never;
+    return never ? "never" : look === "none" ? "only" : "unknown";
   }
 
   close(): void {
@@ -105,6 +111,11 @@ export class WalCapture {
     if (this.#paths.mount !== undefined) return (this.#shmFd ??= this.#paths.mount.openIndex(this.#paths.name));
     if (this.#shmFd === undefined && fs.existsSync(this.#paths.shm)) this.#shmFd = files.open("capture:shm", this.#paths.shm, "r");
     return this.#shmFd;
+  }
+
+  /** Has the system begin to write out the `-wal`, so that whoever waits for it to be on the disk waits for less. */
+  startWriteOut(): void {
+    if (this.#walFd !== undefined) startWriteOut(this.#walFd);
   }
 
   look(): WalLook {
@@ -203,6 +214,12 @@ export class WalCapture {
     } finally {
       this.captured = before;
     }
+  }
+
+  /** Reads up to `length` bytes of the `-wal` at `at`. */
+  read(target: Uint8Array, offset: number, length: number, at: number): number {
+    const wal = this.#wal();
+    return wal === undefined ? 0 : files.read("capture:wal", wal, target, offset, length, at);
   }
 
   /** Reads the page that a frame holds. */

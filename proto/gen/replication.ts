@@ -15,6 +15,7 @@ import type { HandoffRequest as _sluice_v1_HandoffRequest, HandoffRequest__Outpu
 import type { Heartbeat as _sluice_v1_Heartbeat, Heartbeat__Output as _sluice_v1_Heartbeat__Output } from './sluice/v1/Heartbeat.ts';
 import type { Hello as _sluice_v1_Hello, Hello__Output as _sluice_v1_Hello__Output } from './sluice/v1/Hello.ts';
 import type { History as _sluice_v1_History, History__Output as _sluice_v1_History__Output } from './sluice/v1/History.ts';
+import type { Linked as _sluice_v1_Linked, Linked__Output as _sluice_v1_Linked__Output } from './sluice/v1/Linked.ts';
 import type { NeedSnapshot as _sluice_v1_NeedSnapshot, NeedSnapshot__Output as _sluice_v1_NeedSnapshot__Output } from './sluice/v1/NeedSnapshot.ts';
 import type { NodeRef as _sluice_v1_NodeRef, NodeRef__Output as _sluice_v1_NodeRef__Output } from './sluice/v1/NodeRef.ts';
 import type { NodeStanding as _sluice_v1_NodeStanding, NodeStanding__Output as _sluice_v1_NodeStanding__Output } from './sluice/v1/NodeStanding.ts';
@@ -65,6 +66,7 @@ export interface ProtoGrpcType {
       Heartbeat: MessageTypeDefinition<_sluice_v1_Heartbeat, _sluice_v1_Heartbeat__Output>
       Hello: MessageTypeDefinition<_sluice_v1_Hello, _sluice_v1_Hello__Output>
       History: MessageTypeDefinition<_sluice_v1_History, _sluice_v1_History__Output>
+      Linked: MessageTypeDefinition<_sluice_v1_Linked, _sluice_v1_Linked__Output>
       NeedSnapshot: MessageTypeDefinition<_sluice_v1_NeedSnapshot, _sluice_v1_NeedSnapshot__Output>
       NodeRef: MessageTypeDefinition<_sluice_v1_NodeRef, _sluice_v1_NodeRef__Output>
       NodeStanding: MessageTypeDefinition<_sluice_v1_NodeStanding, _sluice_v1_NodeStanding__Output>

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { takeDataLock } from "../../node/guardian/data-lock.ts";
+import { freePorts } from "../support/ports.ts";
 
 const MAIN = fileURLToPath(new URL("../../node/main.ts", import.meta.url));
 const BIN = fileURLToPath(new URL("../../bin/sluice", import.meta.url));
@@ -30,12 +31,14 @@ function run(program: string, args: readonly string[], options: { cwd?: string; 
 
 const sluice = (args: readonly string[], options?: { cwd?: string; env?: Record<string, string> }): Promise<Result> => run(process.execPath, [MAIN, ...args], options);
 
+/** `t`: it is in use while that test runs. */
 async function freePort(t?: TestContext): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address() as { port: number };
-  if (t === undefined) await new Promise((resolve) => server.close(resolve));
-  else t.after(() => server.close());
+  const [port] = (await freePorts(1)) as [number];
+  if (t !== undefined) {
+    const server = createServer().listen(port, "127.0.0.1");
+    await new Promise((resolve) => server.once("listening", resolve));
+    t.after(() => server.close());
+  }
   return port;
 }
 

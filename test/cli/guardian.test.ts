@@ -14,6 +14,10 @@ import { fileURLToPath } from "node:url";
 import { parseConfig } from "../../node/config.ts";
 import { takeDataLock } from "../../node/guardian/data-lock.ts";
 import { RestartPolicy } from "../../node/guardian/restart-policy.ts";
+import { freePorts } from "../support/ports.ts";
+import { isRunning } from "../support/running.ts";
+
+const [PROXY_PORT] = await freePorts(1);
 
 interface Entry { readonly pid: number; readonly event: string; readonly resume?: boolean; readonly node?: string }
 
@@ -32,7 +36,7 @@ data: data
 fuse: {mount: mnt}
 lease: {primary: 127.0.0.1:7001}
 log: {format: json}
-${options.proxy === true ? "proxy: {target: 127.0.0.1:3000}" : ""}
+${options.proxy === true ? `proxy: {target: 127.0.0.1:3000, listen: 127.0.0.1:${PROXY_PORT}}` : ""}
 ${options.exec === undefined ? "" : `exec: ${JSON.stringify(options.exec)}`}
 `;
     const result = parseConfig(text, join(this.folder, "sluice.yml"), {});
@@ -69,17 +73,8 @@ ${options.exec === undefined ? "" : `exec: ${JSON.stringify(options.exec)}`}
   }
 }
 
-function isRunning(pid: number): boolean {
-  try {
-    // A zombie has ended; its parent has only not looked yet.
-    return !/^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
-  } catch {
-    return false;
-  }
-}
-
 async function until(what: string, condition: () => boolean, explain = (): string => ""): Promise<void> {
-  for (const deadline = performance.now() + 30_000; !condition(); await sleep(10)) {
+  for (const deadline = performance.now() + 120_000; !condition(); await sleep(10)) {
     assert.ok(performance.now() < deadline, `waited in vain until ${what}\n${explain()}`);
   }
 }
@@ -174,6 +169,18 @@ test("a proxy that dies is started again; the mount and the engine stay", async 
   process.kill(first.pid, "SIGKILL");
   await run.event("proxy 127.0.0.1:3000 true", 2);
   assert.equal(run.entries().filter((entry) => entry.event === "init").length, 1);
+});
+
+test("a proxy that is told to end is followed by another one, and ends then; one that dies while the node stops is not", async (t) => {
+  const run = new Run(t, { proxy: true });
+  const first = await run.event("proxy 127.0.0.1:3000 true");
+  process.kill(first.pid, "SIGTERM");
+  assert.equal((await run.event("proxy followed")).pid, first.pid);
+  const events = run.entries().map(({ event }) => event);
+  assert.equal(events.slice(0, events.indexOf("proxy followed")).filter((event) => event.startsWith("proxy 127")).length, 2);
+  run.child.kill("SIGTERM");
+  assert.equal(await run.exited, 0, run.output);
+  assert.deepEqual([run.entries().filter(({ event }) => event.startsWith("proxy 127")).length, run.entries().filter(({ event }) => event === "proxy stopped").length], [2, 1]);
 });
 
 test("when the guardian is killed, its children end and the data folder is free again; until then it is not", async (t) => {

@@ -5,19 +5,20 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { findHolders, unmount } from "../../node/fuse/mount.ts";
+import { freePorts } from "../support/ports.ts";
+import { isRunning } from "../support/running.ts";
 
 const MAIN = fileURLToPath(new URL("../../node/main.ts", import.meta.url));
 const SKIP = existsSync("/dev/fuse") && process.getuid!() === 0 ? false : "SKIPPED: mounting needs /dev/fuse and root";
 
 async function until<T>(what: string, condition: () => T | Promise<T>, explain = (): string => ""): Promise<NonNullable<T>> {
-  for (const deadline = performance.now() + 60_000; ; await sleep(20)) {
+  for (const deadline = performance.now() + 120_000; ; await sleep(20)) {
     const value = await condition();
     if (value) return value;
     assert.ok(performance.now() < deadline, `waited in vain until ${what}\n${explain()}`);
@@ -25,19 +26,7 @@ async function until<T>(what: string, condition: () => T | Promise<T>, explain =
 }
 
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    return !/^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, "latin1"));
-  } catch {
-    return false;
-  }
+  return (await freePorts(1))[0]!;
 }
 
 /** A node whose application keeps a file of the mount open and notes its pid. */

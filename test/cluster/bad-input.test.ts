@@ -43,7 +43,7 @@ describe("bad input", { timeout: 400_000 }, () => {
     for (const node of cluster.nodes.slice(2)) await removeNode(cluster, node);
     for (const node of [a, b]) {
       if (node.process!.exitCode === null && node.process!.signalCode === null) continue;
-      fs.rmSync(join(node.data, "log"), { recursive: true });
+      fs.rmSync(join(node.data, "log"), { recursive: true, force: true });
       node.start();
       await node.ready();
     }
@@ -201,7 +201,7 @@ function mountSmallDisk(image: string, folder: string, mib: number): string | un
 }
 
 for (const victim of ["a", "b"] as const) {
-  test(`a full disk on the ${victim === "a" ? "primary is SQLITE_FULL for the application; with space again it goes on" : "follower stops nobody; with space again it catches up"}, and both are equal`, { timeout: 120_000 }, async (t) => {
+  test(`a full disk on the ${victim === "a" ? "primary is SQLITE_FULL for the application; with space again it goes on" : "follower stops nobody; with space again it catches up"}, and both are equal`, { timeout: 240_000 }, async (t) => {
     const cluster = await TestCluster.make(["a", "b"]);
     const [a, b] = cluster.nodes as [TestNode, TestNode];
     const node = victim === "a" ? a : b;

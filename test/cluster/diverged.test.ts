@@ -26,7 +26,7 @@ const list = async (node: TestNode, ...args: string[]): Promise<ListedEntry[]> =
   assert.equal(code, 0, output);
   return (JSON.parse(output) as { entries: ListedEntry[] }).entries;
 };
-const metric = async (node: TestNode, name: string): Promise<string[]> => (await (await fetch(`http://127.0.0.1:${node.ports.admin}/metrics`)).text()).split("\n").filter((line) => line.startsWith(name));
+const metric = async (node: TestNode, name: string): Promise<string[]> => (await (await fetch(`http://127.0.0.1:${node.ports.admin}/metrics`, { headers: { connection: "close" } })).text()).split("\n").filter((line) => line.startsWith(name));
 
 describe("an old primary that comes back", { timeout: 400_000 }, () => {
   let cluster: TestCluster;

@@ -137,7 +137,7 @@ test("retention keeps the log below its bytes, a follower that was away longer t
   }
 });
 
-test("retention removes what is older than its duration, but never the newest file", { timeout: 100_000 }, async () => {
+test("retention removes what is older than its duration, but never the newest file", { timeout: 240_000 }, async () => {
   const cluster = await TestCluster.start(["a"], "retention: {duration: 1s, bytes: 256MiB}");
   const program = new Program();
   try {

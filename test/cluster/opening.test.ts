@@ -30,7 +30,7 @@ describe("a database in WAL mode that was just opened on the primary", { timeout
   const make = (name: string): Promise<void> => program.exec(a.path(name), "PRAGMA journal_mode = wal", "CREATE TABLE t(id INTEGER PRIMARY KEY, body BLOB)", "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) INSERT INTO t(body) SELECT randomblob(1000) FROM n");
 
   const attributeRequests = async (): Promise<number> => {
-    const text = await (await fetch(`http://127.0.0.1:${a.ports.admin}/metrics`)).text();
+    const text = await (await fetch(`http://127.0.0.1:${a.ports.admin}/metrics`, { headers: { connection: "close" } })).text();
     return Number(/sluice_fuse_requests_total\{[^}]*operation="GETATTR"[^}]*\} (\d+)/.exec(text)?.[1] ?? 0);
   };
 

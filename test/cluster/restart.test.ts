@@ -120,7 +120,13 @@ describe("kill -9", { timeout: 300_000 }, () => {
     const name = "reader.db";
     const writer = program();
     const writing = writeUntilKilled(writer, a.path(name), "wal", 1).catch(() => undefined);
-    await until("the follower to have it", () => fs.existsSync(b.path(name)));
+    await until("the follower to have the table", () => {
+      try {
+        return fs.existsSync(b.path(name)) && ids(b.path(name)).length > 0;
+      } catch {
+        return false; // So far it has the file.
+      }
+    });
     const reader = program();
     const reading = reader.run(async ({ Database, say }, path) => {
       const db = new Database(path, { timeout: 0, readonly: true });

@@ -1,26 +1,29 @@
 /**
- * The application of the fault tests: it appends numbered entries to one SQLite database and lists them. Nothing in it knows of Sluice, except
+ * The application of the fault tests: it appends numbered entries to a SQLite database and lists them. Nothing in it knows of Sluice, except
  * that `/append` reads the position file before and after, as evidence of who committed in which epoch.
  *
- * DATABASE is the path, PORT where it listens, NODE the name that an entry keeps of where it was written.
+ * FOLDER is where its databases are (a request names one with `db`), PORT where it listens, NODE the name that an entry keeps of where it was
+ * written.
  */
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import Database from "better-sqlite3";
 
-const { DATABASE, PORT, NODE } = process.env;
-let writer;
-let reader;
+const { FOLDER, PORT, NODE } = process.env;
+/** By database: its writer and its reader. */
+const connections = new Map();
 
-function open(options) {
-  const db = new Database(DATABASE, { timeout: 3_000, ...options });
+const of = (name) => connections.get(name) ?? connections.set(name, {}).get(name);
+
+function open(name, options) {
+  const db = new Database(`${FOLDER}/${name}`, { timeout: 3_000, ...options });
   db.pragma("synchronous = FULL");
   return db;
 }
 
-function forWriting() {
-  if (writer === undefined) {
-    const db = open({});
+function forWriting(name) {
+  if (of(name).writer === undefined) {
+    const db = open(name, {});
     try {
       const hasTable = () => db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'entry'").get() !== undefined;
       if (!hasTable()) {
@@ -31,34 +34,34 @@ function forWriting() {
       db.close();
       throw error;
     }
-    writer = db;
+    of(name).writer = db;
   }
-  return writer;
+  return of(name).writer;
 }
 
-function position() {
+function position(name) {
   try {
-    return readFileSync(`${DATABASE}-pos`, "latin1").trim();
+    return readFileSync(`${FOLDER}/${name}-pos`, "latin1").trim();
   } catch {
     return ""; // Not a database of the cluster yet.
   }
 }
 
-function append({ client, n }) {
-  const db = forWriting();
-  const before = position();
+function append(name, { client, n }) {
+  const db = forWriting(name);
+  const before = position(name);
   try {
     db.prepare("INSERT INTO entry(client, n, node, body) VALUES (?, ?, ?, randomblob(300))").run(client, n, NODE);
   } catch (error) {
     if (error.code === "SQLITE_CONSTRAINT_UNIQUE") return [409, { error: "this entry is there already" }];
     throw error;
   }
-  return [201, { node: NODE, before, after: position() }];
+  return [201, { node: NODE, before, after: position(name) }];
 }
 
-function list(clients) {
+function list(name, clients) {
   try {
-    reader ??= open({ fileMustExist: true });
+    const reader = (of(name).reader ??= open(name, { fileMustExist: true }));
     const numbers = reader.prepare("SELECT n FROM entry WHERE client = ? ORDER BY n").pluck();
     return [200, { node: NODE, entries: Object.fromEntries(reader.transaction(() => clients.map((client) => [client, numbers.all(client)]))()) }];
   } catch (error) {
@@ -69,14 +72,13 @@ function list(clients) {
 }
 
 /** Connections that have met an error are given up: the next request opens anew, as pools do. */
-function answer(work) {
+function answer(name, work) {
   try {
     return work();
   } catch (error) {
     if (!/^SQLITE_BUSY/.test(error.code ?? "")) {
-      try { writer?.close(); } catch { /* It is of no use any more. */ }
-      try { reader?.close(); } catch { /* Nor is this one. */ }
-      writer = reader = undefined;
+      for (const db of Object.values(of(name))) try { db.close(); } catch { /* It is of no use any more. */ }
+      connections.delete(name);
     }
     return [503, { error: `${error.code ?? ""} ${error.message}` }];
   }
@@ -84,10 +86,11 @@ function answer(work) {
 
 createServer((request, response) => {
   const url = new URL(request.url, "http://app");
+  const name = url.searchParams.get("db");
   let text = "";
   request.on("data", (piece) => (text += piece));
   request.on("end", () => {
-    const [status, body] = request.method === "POST" ? answer(() => append(JSON.parse(text))) : answer(() => list(url.searchParams.getAll("client")));
+    const [status, body] = answer(name, request.method === "POST" ? () => append(name, JSON.parse(text)) : () => list(name, url.searchParams.getAll("client")));
     response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
   });
 }).listen(Number(PORT), "127.0.0.1");

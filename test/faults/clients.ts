@@ -10,7 +10,9 @@ import type { History } from "./history.ts";
 
 export interface ClientOptions {
   readonly seed: number;
+  /** So many for each database. */
   readonly sessions: number;
+  readonly databases: readonly string[];
   readonly urls: () => readonly { readonly name: string; readonly url: string }[];
   readonly history: History;
   /** ms that a request may take before its client gives it up. */
@@ -27,7 +29,11 @@ export class Clients {
 
   constructor(options: ClientOptions) {
     this.#options = options;
-    this.#running = Array.from({ length: options.sessions }, (_, index) => this.#session(`s${index}`, `s${(index + 1) % options.sessions}`, new Random(options.seed + index)));
+    const { sessions } = options;
+    this.#running = options.databases.flatMap((db, group) => Array.from({ length: sessions }, (_, index) => {
+      const [session, partner] = [index, (index + 1) % sessions].map((one) => `s${group * sessions + one}`) as [string, string];
+      return this.#session(db, session, partner, new Random(options.seed + group * sessions + index));
+    }));
   }
 
   now(): number {
@@ -39,7 +45,7 @@ export class Clients {
     await Promise.all(this.#running);
   }
 
-  async #session(session: string, partner: string, random: Random): Promise<void> {
+  async #session(db: string, session: string, partner: string, random: Random): Promise<void> {
     const { history, urls, timeoutMs, thinkMs } = this.#options;
     let cookie = "";
     const ask = async (url: string, init: RequestInit = {}): Promise<{ status: number; node: string | null; marked: boolean; body: Record<string, unknown> }> => {
@@ -60,22 +66,22 @@ export class Clients {
       const begin = this.now();
       if (random.chance(0.4)) {
         try {
-          const { status, body, marked } = await ask(`${url}/append`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ client: session, n }) });
-          const asked = { op: "write", session, n, through, begin, end: this.now() } as const;
+          const { status, body, marked } = await ask(`${url}/append?db=${db}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ client: session, n }) });
+          const asked = { op: "write", session, db, n, through, begin, end: this.now() } as const;
           if (status === 201) history.add({ ...asked, outcome: "ok", node: String(body["node"]), before: String(body["before"]), after: String(body["after"]), marked });
           else history.add({ ...asked, outcome: status === 409 ? "twice" : "unknown", note: `${status} ${JSON.stringify(body)}` });
         } catch (error) {
-          history.add({ op: "write", session, n, through, begin, end: this.now(), outcome: "unknown", note: (error as Error).message });
+          history.add({ op: "write", session, db, n, through, begin, end: this.now(), outcome: "unknown", note: (error as Error).message });
         }
         n++;
       } else {
         try {
-          const { status, body, node } = await ask(`${url}/list?client=${session}&client=${partner}`);
-          const asked = { op: "read", session, through, begin, end: this.now(), node: node ?? "?" } as const;
+          const { status, body, node } = await ask(`${url}/list?db=${db}&client=${session}&client=${partner}`);
+          const asked = { op: "read", session, db, through, begin, end: this.now(), node: node ?? "?" } as const;
           if (status === 200) history.add({ ...asked, outcome: "ok", node: String(body["node"]), seen: body["entries"] as Record<string, number[]> });
           else history.add({ ...asked, outcome: "failed", note: `${status} ${JSON.stringify(body)}` });
         } catch (error) {
-          history.add({ op: "read", session, through, begin, end: this.now(), outcome: "failed", note: (error as Error).message });
+          history.add({ op: "read", session, db, through, begin, end: this.now(), outcome: "failed", note: (error as Error).message });
         }
       }
       await sleep(thinkMs * (0.5 + random.next()));

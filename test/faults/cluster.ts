@@ -24,8 +24,8 @@ export interface LeaseKind {
   readonly store?: { start(cluster: FaultCluster): Promise<void>; stop(): Promise<void> };
   /** Gives the role of the primary to another node. */
   handoff?(cluster: FaultCluster): Promise<void>;
-  /** Entries that the nodes list as diverged, by session. */
-  diverged?(cluster: FaultCluster): Promise<Readonly<Record<string, readonly number[]>>>;
+  /** Entries of a database that the nodes list as diverged, by session. */
+  diverged?(cluster: FaultCluster, database: string): Promise<Readonly<Record<string, readonly number[]>>>;
 }
 
 /** The configuration says who writes; it never changes. */

@@ -9,6 +9,8 @@ import * as fs from "node:fs";
 interface Asked {
   /** The session: one client with one cookie jar. */
   readonly session: string;
+  /** The database that it writes and reads, always the same one. */
+  readonly db: string;
   /** The node whose proxy was asked. */
   readonly through: string;
   /** ms since the beginning of the run. */
@@ -42,7 +44,7 @@ export interface ReadRecord extends Asked {
 
 export type HistoryRecord = WriteRecord | ReadRecord;
 
-/** What there is at the end, when everything has been mended and is at rest. */
+/** What there is of a database at the end, when everything has been mended and is at rest. */
 export interface FinalState {
   /** For each node: its position and a digest of the whole database as SQLite reads it. */
   readonly nodes: readonly { readonly name: string; readonly position: string; readonly digest: string }[];

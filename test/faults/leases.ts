@@ -23,13 +23,14 @@ async function handoff(cluster: FaultCluster): Promise<void> {
   if (primary !== undefined) await sluice("handoff", "-c", primary.config);
 }
 
-/** What every node has in `diverged/`, exported as an operator would, by session. */
-async function divergedEntries(cluster: FaultCluster): Promise<Record<string, number[]>> {
+/** What every node has of a database in `diverged/`, exported as an operator would, by session. */
+async function divergedEntries(cluster: FaultCluster, database: string): Promise<Record<string, number[]>> {
   const all: Record<string, number[]> = {};
   for (const node of cluster.nodes) {
     const { code, output } = await sluice("diverged", "list", "--json", "-c", node.config);
     if (code !== 0) throw new Error(`diverged list on ${node.name}: ${output}`);
-    for (const { id } of (JSON.parse(output) as { entries: { id: string }[] }).entries) {
+    for (const { id, database: of } of (JSON.parse(output) as { entries: { id: string; database: string }[] }).entries) {
+      if (of !== database) continue;
       const target = join(cluster.folder, `${node.name}-${id.replaceAll("/", "_")}.export`);
       const exported = await sluice("diverged", "export", id, target, "-c", node.config);
       if (exported.code !== 0) throw new Error(`diverged export ${id} on ${node.name}: ${exported.output}`);

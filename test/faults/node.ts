@@ -21,7 +21,8 @@ const RELAY = new URL("delay-relay.ts", import.meta.url).pathname;
 const DISK_MIB = 96;
 const RESTART_MS = 300;
 
-export const DATABASE = "entries.db";
+/** The application's databases, by what is promised for their commits. */
+export const DATABASES = { async: "entries.db", sync: "sync.db" } as const;
 export const PARTS = ["guardian", "engine", "proxy", "application"] as const;
 export type Part = (typeof PARTS)[number];
 
@@ -60,7 +61,8 @@ export class FaultNode {
       `node: {name: ${this.name}, region: test}`, `data: ${join(this.disk.folder, "data")}`, `fuse: {mount: ${this.mount}, driver: passthrough}`,
       "listen: 127.0.0.1:7001", `advertise: ${address}:7001`, "admin: 0.0.0.0:7101", `lease: ${lease}`,
       `proxy: {listen: "0.0.0.0:8080", advertise: "http://${address}:8081", target: "127.0.0.1:3000"}`,
-      `exec: [env, "DATABASE=${join(this.mount, DATABASE)}", PORT=3000, NODE=${this.name}, ${process.execPath}, ${APP}]`,
+      `databases: {"${DATABASES.sync}": {durability: sync, syncReplicas: 1, syncTimeout: 3s}}`,
+      `exec: [env, "FOLDER=${this.mount}", PORT=3000, NODE=${this.name}, ${process.execPath}, ${APP}]`,
       "log: {level: info, format: json}", more, "",
     ].join("\n"));
   }

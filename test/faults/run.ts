@@ -18,7 +18,7 @@ import { FaultCluster, type LeaseKind } from "./cluster.ts";
 import { History, type FinalState } from "./history.ts";
 import { leaseKind } from "./leases.ts";
 import { whyNoNetwork } from "./network.ts";
-import { DATABASE } from "./node.ts";
+import { DATABASES } from "./node.ts";
 import { describeFault, planFaults } from "./plan.ts";
 
 export interface RunOptions {
@@ -50,6 +50,7 @@ export interface RunResult {
 export async function runFaults(options: RunOptions): Promise<RunResult> {
   const { seed, say } = options;
   const names = options.nodes;
+  const databases = Object.values(DATABASES);
   const plan = planFaults({ seed, nodes: names, count: options.count, ttlMs: options.ttlMs, restMs: options.restMs, elections: options.lease.elections, store: options.lease.store !== undefined });
   const cluster = await FaultCluster.start({ nodes: names, lease: options.lease, ...(options.more === undefined ? {} : { more: options.more }) });
   const evidence = join("/tmp", `sluice-faults-${seed}-${process.pid}`);
@@ -58,8 +59,9 @@ export async function runFaults(options: RunOptions): Promise<RunResult> {
   let failed = true;
   let clients: Clients | undefined;
   try {
-    clients = new Clients({ seed, sessions: 6, urls: () => cluster.nodes.map(({ name, proxyUrl }) => ({ name, url: proxyUrl })), history, timeoutMs: 15_000, thinkMs: 25 });
-    await until("the first acknowledged write", () => history.records.some(({ op, outcome }) => op === "write" && outcome === "ok"));
+    clients = new Clients({ seed, sessions: 4, databases, urls: () => cluster.nodes.map(({ name, proxyUrl }) => ({ name, url: proxyUrl })), history, timeoutMs: 15_000, thinkMs: 25 });
+    const acknowledged = (from: number): boolean => databases.every((db) => history.records.slice(from).some((record) => record.db === db && record.op === "write" && record.outcome === "ok"));
+    await until("the first acknowledged write to each database", () => acknowledged(0));
     let ending = Promise.resolve();
     for (const [index, step] of plan.entries()) {
       say(`${(clients.now() / 1_000).toFixed(1).padStart(6)} s  fault ${index + 1}/${plan.length}  ${describeFault(step)}`);
@@ -80,10 +82,14 @@ export async function runFaults(options: RunOptions): Promise<RunResult> {
     for (const node of cluster.nodes) await node.ready();
     // Somebody must still be able to write after all this.
     const mended = history.records.length;
-    await until("a write that is acknowledged after the last fault", () => history.records.slice(mended).some(({ op, outcome }) => op === "write" && outcome === "ok"), 90_000);
+    await until("writes that are acknowledged after the last fault", () => acknowledged(mended), 90_000);
     await clients.stop();
-    const final = await atRest(cluster);
-    const violations = checkHistory(history.records, final, { losses: options.lease.elections ? "listed" : "none" });
+    const violations: Violation[] = [];
+    for (const [durability, db] of Object.entries(DATABASES)) {
+      const final = await atRest(cluster, db);
+      const found = checkHistory(history.records.filter((record) => record.db === db), final, { losses: options.lease.elections && durability === "async" ? "listed" : "none" });
+      violations.push(...found.map(({ rule, text }) => ({ rule, text: `${db}: ${text}` })));
+    }
     failed = violations.length > 0;
     const writes = history.records.filter(({ op }) => op === "write");
     return {
@@ -122,28 +128,28 @@ export function replayLine(options: Pick<RunOptions, "seed" | "nodes" | "lease" 
   return `make chaos SEED=${options.seed} FAULTS=${options.count} NODES=${options.nodes.length} LEASE=${options.lease.type}`;
 }
 
-/** Waits until all nodes are at one position, and reads what is there. */
-async function atRest(cluster: FaultCluster): Promise<FinalState> {
+/** Waits until all nodes are at one position of a database, and reads what is there. */
+async function atRest(cluster: FaultCluster, database: string): Promise<FinalState> {
   const positions = (): Promise<string[]> => Promise.all(cluster.nodes.map(async (node) => {
     // Reading the position on the primary captures first.
-    const position = await fs.promises.readFile(join(node.mount, `${DATABASE}-pos`), "latin1").catch((error: Error) => error.message);
+    const position = await fs.promises.readFile(join(node.mount, `${database}-pos`), "latin1").catch((error: Error) => error.message);
     return position.trim();
   }));
   let last: string[] = [];
-  await until("all nodes to be at one position", async () => {
+  await until(`all nodes to be at one position of ${database}`, async () => {
     last = await positions();
     return last.every((position) => position === last[0]) && /^[0-9a-f]{16}\//.test(last[0]!);
   }, 120_000).catch((error: unknown) => {
     throw new Error(`${(error as Error).message}: ${cluster.nodes.map(({ name }, index) => `${name} ${last[index]}`).join(", ")}`);
   });
-  const nodes = cluster.nodes.map((node, index) => ({ name: node.name, position: last[index]!, digest: createHash("sha256").update(bytesOf(join(node.mount, DATABASE))).digest("hex") }));
-  const db = new Database(join(cluster.nodes[0]!.mount, DATABASE), { readonly: true, timeout: 20_000 });
+  const nodes = cluster.nodes.map((node, index) => ({ name: node.name, position: last[index]!, digest: createHash("sha256").update(bytesOf(join(node.mount, database))).digest("hex") }));
+  const db = new Database(join(cluster.nodes[0]!.mount, database), { readonly: true, timeout: 20_000 });
   try {
     const integrity = db.pragma("integrity_check", { simple: true });
     if (integrity !== "ok") throw new Error(`integrity_check: ${String(integrity)}`);
     const entries: Record<string, number[]> = {};
     for (const { client, n } of db.prepare("SELECT client, n FROM entry ORDER BY client, n").all() as { client: string; n: number }[]) (entries[client] ??= []).push(n);
-    return { nodes, entries, diverged: await cluster.lease.diverged?.(cluster) ?? {} };
+    return { nodes, entries, diverged: await cluster.lease.diverged?.(cluster, database) ?? {} };
   } finally {
     db.close();
   }

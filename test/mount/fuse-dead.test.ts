@@ -1,6 +1,6 @@
 /** Mount points are judged before they are used: free, occupied, dead; and who still holds files of a dead mount is named. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import * as fs from "node:fs";
 import { join } from "node:path";
@@ -115,5 +115,42 @@ test("a program that holds files of another mount is not named, although numbers
     }
   } finally {
     await mount.dispose();
+  }
+});
+
+test("of two dead mounts that were detached, each has its own holders", { skip: skipWithoutMount }, async () => {
+  const mounts: TestMount[] = [];
+  const holders: ChildProcess[] = [];
+  try {
+    for (let i = 0; i < 2; i++) {
+      const mount = await TestMount.start();
+      mounts.push(mount);
+      const file = fs.openSync(join(mount.mountPoint, "held.db"), "w+");
+      const holder = spawn("sleep", ["600"], { cwd: mount.mountPoint, stdio: ["ignore", file, "ignore"] });
+      fs.closeSync(file);
+      holders.push(holder);
+      await once(holder, "spawn");
+    }
+    const devices: string[] = [];
+    for (const mount of mounts) {
+      await mount.abandon();
+      const dead = inspectMountPoint(mount.mountPoint);
+      assert.equal(dead.state, "deadMount");
+      devices.push("device" in dead ? dead.device : "");
+      assert.equal(cleanDeadMount(mount.mountPoint), "detached");
+    }
+    for (const [i, mount] of mounts.entries()) {
+      const [found, ...others] = findHolders(mount.mountPoint, devices[i]);
+      assert.deepEqual(others, []);
+      assert.ok(found);
+      assert.equal(found.pid, holders[i]!.pid);
+      assert.ok(found.what.includes("working directory") && found.what.includes("/held.db"), String(found.what));
+    }
+  } finally {
+    for (const holder of holders) {
+      holder.kill("SIGKILL");
+      await once(holder, "close");
+    }
+    for (const mount of mounts) await mount.dispose();
   }
 });

@@ -1,7 +1,8 @@
 /** Each client reads its own writes: cookies, waits and forwards, with a stand-in engine (see support.ts for what that cannot show). */
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { startNode, until, type NodeOptions, type TestNode } from "./support.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { startNode, until, type NodeOptions, type StandInState, type TestNode } from "./support.ts";
 
 async function pair(t: TestContext, follower: NodeOptions = {}, primary: NodeOptions = {}): Promise<{ a: TestNode; b: TestNode }> {
   const a = await startNode(t, { name: "a", role: "primary", positions: { "app.db": { epoch: 1, txid: 9 } }, ...primary });
@@ -126,6 +127,43 @@ test("the response to a write arrives, without a cookie, when the engine dies be
   const response = await fetch(proxy.url, { method: "POST", body: "x" });
   assert.equal(await response.text(), "written");
   assert.deepEqual([response.status, response.headers.get("set-cookie"), response.headers.get("sluice-node")], [200, null, "a"]);
+});
+
+test("a write is no success when its node lost the lease meanwhile and somebody else is the primary; a handoff, a lease of its own or a failure of the application change nothing", async (t) => {
+  const b = { name: "b", proxy: "http://127.0.0.1:1" };
+  const cases: readonly [what: string, change: Partial<StandInState>, application: number, client: number][] = [
+    ["another primary", { role: "follower", epoch: 2, primary: b }, 201, 502],
+    ["another primary, and the application saw its write fail", { role: "follower", epoch: 2, primary: b }, 503, 503],
+    ["a handoff", { role: "follower", epoch: 2, primary: b, drain: 7 }, 201, 201],
+    ["the next lease is this node's own", { role: "primary", epoch: 2 }, 201, 201],
+    ["another node had the lease in between", { role: "primary", epoch: 3 }, 201, 502],
+  ];
+  for (const [what, change, application, client] of cases) {
+    const { proxy, engine, app } = await startNode(t, { name: "a", maxLagMs: 1_500 });
+    // Before the response goes out, and known to the proxy then: the flush is answered after the state was sent.
+    engine.onFlush = () => {
+      engine.set(change);
+      return sleep(100);
+    };
+    app.handler = (_request, response) => void response.writeHead(application).end();
+    const response = await fetch(proxy.url, { method: "POST", body: "x" });
+    assert.equal(response.status, client, what);
+    if (client === 502) assert.match(await response.text(), /lost the lease[^]*not known/);
+    assert.equal(app.seen.length, 1, what);
+  }
+});
+
+test("an idempotent write whose node lost the lease is sent to the new primary, body and all", async (t) => {
+  const b = await startNode(t, { name: "b", role: "primary", epoch: 2 });
+  const a = await startNode(t, { name: "a" });
+  a.engine.onFlush = () => {
+    a.engine.set({ role: "follower", epoch: 2, primary: { name: "b", proxy: b.proxy.url } });
+    return sleep(100);
+  };
+  b.app.handler = (_request, response) => void response.writeHead(201).end("by b");
+  const response = await fetch(a.proxy.url, { method: "PUT", body: "the whole" });
+  assert.deepEqual([response.status, await response.text(), response.headers.get("sluice-node")], [201, "by b", "b"]);
+  assert.deepEqual([a.app.seen, b.app.seen].map((seen) => seen.map(({ method, body }) => [method, body])), [[["PUT", "the whole"]], [["PUT", "the whole"]]]);
 });
 
 test("many writes at once share flushes, and each gets a position that covers it", async (t) => {

@@ -1,16 +1,15 @@
-/** The example application: alone, behind the proxy, and in a browser where there is one. */
+/** The example application: alone and behind the proxy. In a browser it is in browser.test.ts. */
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { createRequire } from "node:module";
-import { existsSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { startNode, temporary, until } from "./support.ts";
 
 const SERVER = fileURLToPath(new URL("../../examples/express/server.js", import.meta.url));
-const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find((path) => existsSync(path));
 const missing = ((): string | false => {
   try {
     createRequire(SERVER).resolve("express");
@@ -140,19 +139,4 @@ test("events, uploads, the chat and a GET that writes go through the proxies of 
   await until("both to hear it", () => heard.length === 2);
   assert.deepEqual(heard, ["hello from b", "hello from b"]);
   for (const chat of chats) chat.close();
-});
-
-const browserMissing = missing !== false ? missing : CHROMIUM === undefined ? "SKIPPED: no Chromium on this machine, so the page's script is not run" : false;
-if (browserMissing !== false && missing === false) console.error(browserMissing);
-
-test("in a browser the page shows which node answered", { skip: browserMissing }, async (t) => {
-  const example = await startExample(t);
-  const { proxy } = await startNode(t, { name: "knoten a", target: example.port });
-  const profile = temporary(t);
-  const browser = spawn(CHROMIUM!, ["--headless=new", "--no-sandbox", "--disable-gpu", `--user-data-dir=${profile}`, "--virtual-time-budget=10000", "--dump-dom", proxy.url], { stdio: ["ignore", "pipe", "ignore"] });
-  t.after(() => browser.exitCode === null && browser.kill("SIGKILL"));
-  let dom = "";
-  browser.stdout.on("data", (chunk: Buffer) => (dom += String(chunk)));
-  await once(browser, "close");
-  assert.match(dom, /<p id="answered-by"[^>]*>Answered by node knoten a at app\.db=1\/5<\/p>/);
 });

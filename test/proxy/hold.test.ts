@@ -66,6 +66,19 @@ test("a held request whose client goes away is never executed", async (t) => {
   assert.deepEqual(b.app.seen.map(({ url }) => url), ["/"]);
 });
 
+test("a held request whose client ends its side is told so, and never executed", async (t) => {
+  const b = await startNode(t, { name: "b", role: "follower", holdMs: LONG_MS });
+  const client = await rawClient(t, b.proxy.port);
+  client.socket.write("POST /half HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+  await until("the write to be held", () => heldNow(b) === 1);
+  client.socket.end();
+  await client.closed;
+  assert.match(client.text(), /^HTTP\/1\.1 503 [^]*ended its side[^]*was not executed/);
+  b.engine.set({ role: "primary" });
+  assert.equal((await fetch(b.proxy.url, { method: "POST", body: "next" })).status, 200);
+  assert.deepEqual(b.app.seen.map(({ url }) => url), ["/"]);
+});
+
 test("a body larger than what is kept is held unread and arrives whole", async (t) => {
   const b = await startNode(t, { name: "b", role: "follower", holdMs: LONG_MS, limits: { keptBodyBytes: 1_000, keptBytes: 1_000 } });
   const body = Buffer.alloc(3 << 20, "x").toString();

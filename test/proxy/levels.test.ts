@@ -152,6 +152,31 @@ test("a client without cookies reads its own writes through the same node, known
   }
 });
 
+test("of two writes at once the one that is answered last takes nothing from what its client has to see", async (t) => {
+  const { proxy, engine, app } = await startNode(t, { config: { clients: "header:X-User" }, maxLagMs: 60_000 });
+  const headers = { "x-user": "one" };
+  let txid = 5;
+  engine.onFlush = () => engine.set({ positions: { "app.db": { epoch: 1, txid } } });
+  app.handler = (_request, response) => {
+    txid++;
+    response.end("written");
+  };
+  // The first waits for a follower that does not come, the second for nobody.
+  const first = fetch(proxy.url, { method: "POST", body: "x", headers: { ...headers, "sluice-ack": "1" } });
+  await until("the wait for a follower", () => engine.replicaWaits === 1);
+  const second = await fetch(proxy.url, { method: "POST", body: "y", headers });
+  assert.match(txidCookie(second)!, /app\.db:1\.7/);
+  engine.replicate(1);
+  assert.match(txidCookie(await first)!, /app\.db:1\.7/);
+  // This node is a follower now that lacks the second write.
+  engine.set({ role: "follower", positions: { "app.db": { epoch: 1, txid: 6 } } });
+  app.handler = (_request, response) => void response.end("read");
+  const reading = fetch(proxy.url, { headers });
+  await until("the read to wait", () => engine.waits === 1);
+  engine.set({ positions: { "app.db": { epoch: 1, txid: 7 } } });
+  assert.equal((await reading).status, 200);
+});
+
 test("with clients: none nobody is told a position and nobody waits", async (t) => {
   const { proxy, engine } = await startNode(t, { config: { clients: "none" } });
   assert.equal(txidCookie(await fetch(proxy.url, { method: "POST", body: "x" })), undefined);

@@ -192,6 +192,33 @@ test("a client that goes away before or during the response breaks it off at the
   await until("the counters", () => proxy.metrics()?.active === 0 && proxy.metrics()?.requests["local"]?.["0"] === 1);
 });
 
+test("a client that ends its side behind its last request gets all its responses; one whose response does not come is let go", async (t) => {
+  const { proxy, app } = await startNode(t, { limits: { lingerMs: 60_000 } });
+  const release = Promise.withResolvers<void>();
+  app.handler = async (request, response, { body }) => {
+    await release.promise;
+    response.end(`${request.method} ${body}`);
+  };
+  const framed = ["Content-Length: 2\r\n\r\nhi", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"];
+  const clients = await Promise.all(framed.map(async (rest) => {
+    const client = await rawClient(t, proxy.port);
+    client.socket.end(`POST / HTTP/1.1\r\nHost: a\r\n${rest}PUT / HTTP/1.1\r\nHost: a\r\n${rest}`);
+    return client;
+  }));
+  await until("the first of each to run", () => app.seen.length === 2);
+  release.resolve();
+  for (const client of clients) {
+    await client.closed;
+    assert.match(client.text(), /^HTTP\/1\.1 200 [^]*POST hi[^]*HTTP\/1\.1 200 [^]*PUT hi/);
+  }
+  const impatient = await startNode(t, { limits: { lingerMs: 500 } });
+  impatient.app.handler = () => {};
+  const never = await rawClient(t, impatient.proxy.port);
+  never.socket.end("POST /never HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+  await never.closed;
+  assert.equal(never.text(), "");
+});
+
 test("a response that the application breaks off never looks complete", async (t) => {
   const server = createTcpServer((socket) => {
     socket.on("error", () => {});

@@ -20,8 +20,9 @@ import { ClusterService } from "../../proto/grpc.ts";
 import type { ProxyMessage } from "../../proxy/config.ts";
 import type { MetricsSnapshot } from "../../proxy/metrics.ts";
 import type { PathRule } from "../../proxy/rules.ts";
+import { freePorts } from "../support/ports.ts";
 
-export const PATIENCE_MS = 60_000;
+export const PATIENCE_MS = 120_000;
 
 /** Waits until `condition` gives a value. */
 export async function until<T>(what: string, condition: () => T | undefined | false | Promise<T | undefined | false>): Promise<T> {
@@ -51,6 +52,8 @@ export interface StandInState {
   epoch: number;
   primary?: { name: string; proxy: string };
   positions: Record<string, Mark>;
+  /** The drain that is asked for; none without. */
+  drain?: number;
 }
 
 const wirePositions = (positions: Record<string, Mark>): object[] => Object.entries(positions).map(([database, mark]) => ({ database, ...mark, checksum: Buffer.alloc(8) }));
@@ -162,8 +165,8 @@ export class StandInEngine {
   }
 
   #wire(): object {
-    const { name, proxy = "", role, epoch, primary, positions } = this.state;
-    return { self: { name, proxy }, role, epoch, primary: primary ?? null, ready: true, connected: true, positions: wirePositions(positions) };
+    const { name, proxy = "", role, epoch, primary, positions, drain = 0 } = this.state;
+    return { self: { name, proxy }, role, epoch, primary: primary ?? null, ready: true, connected: true, positions: wirePositions(positions), drain };
   }
 }
 
@@ -212,9 +215,10 @@ export class Application {
     });
   }
 
-  static async start(t: TestContext, port = 0): Promise<Application> {
+  static async start(t: TestContext, port?: number): Promise<Application> {
     const server = createServer({ requestTimeout: 0, keepAliveTimeout: 60_000 });
-    server.listen(port, "127.0.0.1");
+    // None that the kernel may give to somebody else while the application is down.
+    server.listen(port ?? (await freePorts(1))[0], "127.0.0.1");
     await once(server, "listening");
     const application = new Application(server);
     t.after(() => application.stop());

@@ -8,26 +8,22 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
-import * as grpc from "@grpc/grpc-js";
 import Database from "better-sqlite3";
 import { setFaultHook } from "../../node/io/files.ts";
-import { ReplicationClient } from "../../node/replication/client.ts";
-import { ReplicationServer } from "../../node/replication/server.ts";
+import type { ReplicationClient } from "../../node/replication/client.ts";
 import { compactLog } from "../../node/store/compaction.ts";
 import { keepsState } from "../../node/store/diverged-writer.ts";
 import type { Store } from "../../node/store/store.ts";
-import { CHANNEL_OPTIONS, ReplicationService } from "../../proto/grpc.ts";
 import { until } from "../support/cluster.ts";
 import { DATABASE, checksumOf, contentOf, openStore } from "./node-store.ts";
+import { follow, serve, type Served } from "./stream.ts";
 
 let folder: string;
 /** Data folders: before the histories part, the old primary as kill -9 left it, the new one. */
 let base: string;
 let oldPrimary: string;
 let b: Store;
-let server: ReplicationServer;
-let grpcServer: grpc.Server;
-let port: number;
+let served: Served;
 const clients: ReplicationClient[] = [];
 
 const databaseOf = (store: Store) => store.databases.get(DATABASE)!.database;
@@ -62,19 +58,14 @@ before(async () => {
   const other = join(folder, "new");
   fs.cpSync(base, other, { recursive: true });
   b = await commits(other, "b", 2, ["DELETE FROM t WHERE id = 2", "INSERT INTO t(body) VALUES ('new')", "UPDATE t SET body = 'newer' WHERE id = 3"]);
-  const self = { name: "b", advertise: "", region: "", proxy: "" };
-  server = new ReplicationServer(b, { self, nodeId: "000000000000000b", clusterId: () => "00000000000000cc", epoch: () => 2, isPrimary: () => true }, () => undefined);
-  grpcServer = new grpc.Server(CHANNEL_OPTIONS);
-  grpcServer.addService(ReplicationService.service, server.handlers());
-  port = await new Promise((resolve, reject) => grpcServer.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error))));
+  served = await serve(b, "b", () => 2);
 });
 afterEach(() => {
   setFaultHook(undefined);
   for (const client of clients.splice(0)) client.close();
 });
 after(async () => {
-  server.close();
-  grpcServer.forceShutdown();
+  served.close();
   await b.close({ clean: true });
   fs.rmSync(folder, { recursive: true, force: true });
 });
@@ -85,13 +76,7 @@ async function started(root: string): Promise<Started> {
   const { store } = openStore(root, { name: "a" });
   await store.becomeFollower({ live: false });
   const said: string[] = [];
-  const follow = (): void => {
-    clients.push(new ReplicationClient({
-      store, address: `127.0.0.1:${port}`, self: { name: "a", advertise: "", region: "", proxy: "" }, nodeId: "000000000000000a", clusterId: () => "00000000000000cc", adoptClusterId: () => undefined,
-      seenEpoch: () => 0, sawEpoch: () => undefined, onChange: () => undefined, onTakeLease: () => undefined, report: (_level, message) => void said.push(message),
-    }));
-  };
-  return { root, store, said, follow };
+  return { root, store, said, follow: () => void clients.push(follow(store, "a", served.port, said)) };
 }
 
 async function copied(change: (root: string) => void = () => undefined): Promise<Started> {

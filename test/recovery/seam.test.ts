@@ -8,8 +8,8 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** Calls that change a file, a size or a name. Owner and mode are left out: no recovery depends on them. */
 const CHANGING = /\bfs\.(?:promises\.)?(?:write|append|rename|rm|unlink|truncate|ftruncate|fsync|fdatasync|link|symlink|copyFile|cp|mkdir|createWriteStream)\w*\(/g;
 
-test("store, replication and identity change files through node/io/files.ts alone", () => {
-  const paths = globSync("node/{store,replication,ltx}/**/*.ts", { cwd: ROOT }).concat("node/identity.ts");
+test("store, replication, identity and role change files through node/io/files.ts alone", () => {
+  const paths = globSync("node/{store,replication,ltx}/**/*.ts", { cwd: ROOT }).concat("node/identity.ts", "node/identity-files.ts", "node/engine-role.ts");
   assert.ok(paths.length > 25, `only ${paths.length} files were seen`);
   const found = paths.flatMap((path) => [...readFileSync(`${ROOT}/${path}`, "utf8").matchAll(CHANGING)].map(([call]) => `${path}: ${call}`));
   assert.deepEqual(found.filter((line) => !line.startsWith("node/store/transfer.ts: fs.rmSync(")), [], "an export's working folder lies outside the data folder");

@@ -67,7 +67,7 @@ interface Started extends OpenedStore {
 /** Starts a store on a copy of `from` after `change`. */
 async function started(role: "primary" | "follower", from: string | undefined, change: (root: string) => void, options: { boot?: Buffer; epoch?: number } = {}): Promise<Started> {
   const root = fs.mkdtempSync(join(folder, "node-"));
-  if (from !== undefined) fs.cpSync(from, root, { recursive: true });
+  if (from !== undefined) fs.cpSync(from, root, { recursive: true, preserveTimestamps: true });
   change(root);
   const opened = openStore(root, { boot: options.boot ?? BOOT, name: role === "primary" ? "a" : "b" });
   if (role === "primary") await opened.store.becomePrimary(options.epoch ?? 1, { live: false });
@@ -84,7 +84,7 @@ const end = (): bigint => content(killedPrimary);
 
 function row(id: string, what: string, work: () => Promise<void>): void {
   tested.add(id);
-  test(`${id}: ${what}`, { timeout: 60_000 }, work);
+  test(`${id}: ${what}`, { timeout: 240_000 }, work);
 }
 
 row("R1", "an empty data folder is a node without databases", async () => {
@@ -500,6 +500,29 @@ row("R24", "what is no database's log goes aside", async () => {
   assert.deepEqual([...store.databases.keys()], [DATABASE]);
   assert.deepEqual(asideOf(root).map((name) => name.slice(name.indexOf("Z-") + 2)).sort(), ["%zz", "notes.txt"]);
   await store.close({ clean: false });
+});
+
+row("R25", "what a program wrote after a clean stop is a transaction of the primary, and is not believed on a follower", async () => {
+  const write = (root: string): void => {
+    const db = new Database(join(root, "files", DATABASE));
+    db.exec("UPDATE t SET body = zeroblob(1500) WHERE id = 3");
+    db.close();
+  };
+  const primary = await started("primary", join(folder, "live"), write);
+  await primary.store.flushAll();
+  await until("the start to have read it", () => primary.entry.database.distrust === undefined);
+  assert.equal(primary.entry.database.position.txid, COMMITS + 1);
+  assert.equal(primary.entry.database.position.checksum, content(primary.root));
+  await primary.store.close({ clean: true });
+
+  const follower = await started("follower", join(folder, "following"), write);
+  assert.match(follower.entry.database.distrust ?? "", /was written while the node was down$/);
+  assert.equal(await follower.entry.follower!.resolveDistrust(), false, "a snapshot is wanted");
+  await follower.store.close({ clean: true });
+  // Not believed by the next start either.
+  const again = openStore(follower.root, { name: "b" });
+  assert.ok(again.store.databases.get(DATABASE)!.database.distrust !== undefined);
+  await again.store.close({ clean: false });
 });
 
 test("every row of the table in ARCHITECTURE.md has its test, and every test its row", () => {

@@ -216,9 +216,9 @@ export const DISAGREEMENTS: readonly Disagreement[] = [
     },
   },
   {
-    why: "A trailer with Connection: close ends the connection for Node's parser, behind the response.",
+    why: "A trailer with Connection: close is dropped as every other that is not announced, and ends the connection for Node's parser, behind the response.",
     cases: {
-      "grammar: stricter | haproxy: stricter | nginx: stricter": [
+      "grammar: without trailers connection | haproxy: without trailers connection | nginx: stricter": [
         "trailer: Connection: close",
       ],
     },
@@ -421,10 +421,105 @@ export const DISAGREEMENTS: readonly Disagreement[] = [
     },
   },
   {
+    why: "Trailers that the request does not announce are dropped, because undici cannot send any; a message whose trailers are announced is sent another way. HAProxy passes all on, nginx none.",
+    cases: {
+      "grammar: without trailers x-t | haproxy: without trailers x-t": [
+        "trailer: X-T: 1", "trailer: X-T:1", "trailer: X-T: 1\\r\\nX-T: 2", "trailer: X-T: \\xe9",
+        "trailer: X-T: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… (4005 bytes)",
+      ],
+      "grammar: without trailers host | haproxy: without trailers host": [
+        "trailer: Host: b",
+      ],
+      "grammar: without trailers cookie | haproxy: without trailers cookie": [
+        "trailer: Cookie: a=b",
+      ],
+      "grammar: without trailers authorization | haproxy: without trailers authorization": [
+        "trailer: Authorization: Basic x",
+      ],
+      "grammar: without trailers connection, x-t | haproxy: without trailers connection, x-t": [
+        "trailer: Connection: X-T\\r\\nX-T: 1",
+      ],
+      "grammar: without trailers expect | haproxy: without trailers expect": [
+        "trailer: Expect: 100-continue",
+      ],
+      "grammar: without trailers upgrade | haproxy: without trailers upgrade": [
+        "trailer: Upgrade: websocket",
+      ],
+      "grammar: without trailers sluice-hop | haproxy: without trailers sluice-hop": [
+        "trailer: Sluice-Hop: b;9",
+      ],
+      "grammar: without trailers x-forwarded-for | haproxy: without trailers x-forwarded-for": [
+        "trailer: X-Forwarded-For: 9.9.9.9",
+      ],
+      "grammar: without trailers trailer | haproxy: without trailers trailer": [
+        "trailer: Trailer: X",
+      ],
+      "grammar: without trailers content-encoding | haproxy: without trailers content-encoding": [
+        "trailer: Content-Encoding: gzip",
+      ],
+      "grammar: without trailers set-cookie | haproxy: without trailers set-cookie": [
+        "trailer: Set-Cookie: a=b",
+      ],
+      "grammar: without trailers __proto__ | haproxy: without trailers __proto__": [
+        "trailer: __proto__: 1",
+      ],
+      "grammar: without trailers 90 fields | haproxy: without trailers 90 fields": [
+        "trailer: X-0: 1\\r\\nX-1: 1\\r\\nX-2: 1\\r\\nX-3: 1\\r\\nX-4: 1\\r\\nX-5: 1\\r\\nX-6: 1\\r\\nX-7:… (798 bytes)",
+      ],
+    },
+  },
+  {
+    why: "Announced trailers go on; nginx drops all.",
+    cases: {
+      "nginx: with trailers x-t": [
+        "announced trailer: X-T: 1", "announced trailer: X-T:1", "announced trailer: X-T: 1\\r\\nX-T: 2",
+      ],
+    },
+  },
+  {
+    why: "Announced or not, what frames, routes or authenticates has no place behind a body (RFC 9110, section 6.5.1): it is neither announced nor sent on. HAProxy passes it on, nginx drops all trailers.",
+    cases: {
+      "grammar: other trailer; without trailers host | haproxy: other trailer; without trailers host | nginx: other trailer; with trailers x-t": [
+        "announced and not fit: Host: b",
+      ],
+      "grammar: other trailer; without trailers authorization | haproxy: other trailer; without trailers authorization | nginx: other trailer; with trailers x-t": [
+        "announced and not fit: Authorization: Basic x",
+      ],
+      "grammar: other trailer; without trailers cookie | haproxy: other trailer; without trailers cookie | nginx: other trailer; with trailers x-t": [
+        "announced and not fit: Cookie: a=b",
+      ],
+      "grammar: other trailer; without trailers connection | haproxy: other trailer; without trailers connection | nginx: other trailer; with trailers x-t": [
+        "announced and not fit: Connection: close",
+      ],
+      "grammar: other trailer; without trailers expect | haproxy: other trailer; without trailers expect | nginx: other trailer; with trailers x-t": [
+        "announced and not fit: Expect: 100-continue",
+      ],
+      "grammar: other trailer; without trailers sluice-hop | haproxy: other trailer; without trailers sluice-hop | nginx: other trailer; with trailers x-t": [
+        "announced and not fit: Sluice-Hop: b;9",
+      ],
+      "grammar: other trailer; without trailers sluice_hop | haproxy: other trailer; without trailers sluice_hop | nginx: other trailer; with trailers x-t": [
+        "announced and not fit: sluice_hop: b;9",
+      ],
+      "grammar: other trailer; without trailers x-forwarded-for | haproxy: other trailer; without trailers x-forwarded-for | nginx: other trailer; with trailers x-t": [
+        "announced and not fit: X-Forwarded-For: 9.9.9.9",
+      ],
+      "grammar: other trailer; without trailers trailer | haproxy: other trailer; without trailers trailer | nginx: other trailer; with trailers x-t": [
+        "announced and not fit: Trailer: X",
+      ],
+      "grammar: other trailer; without trailers x-http-method-override | haproxy: other trailer; without trailers x-http-method-override | nginx: other trailer; with trailers x-t": [
+        "announced and not fit: X-HTTP-Method-Override: DELETE",
+      ],
+      "grammar: other trailer; without trailers if-match | haproxy: other trailer; without trailers if-match | nginx: other trailer; with trailers x-t": [
+        "announced and not fit: If-Match: x",
+      ],
+    },
+  },
+  {
     why: "A trailer that says anything of framing is refused by Node's parser.",
     cases: {
       "grammar: stricter | haproxy: stricter | nginx: stricter": [
         "trailer: Content-Length: 5", "trailer: Transfer-Encoding: chunked",
+        "announced and not fit: Content-Length: 5", "announced and not fit: Transfer-Encoding: chunked",
       ],
       "grammar: stricter | nginx: stricter": [
         "trailer: Transfer-Encoding: identity",
@@ -437,7 +532,7 @@ export const DISAGREEMENTS: readonly Disagreement[] = [
       "grammar: stricter | nginx: stricter": [
         "trailer: X-T: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx… (80005 bytes)",
       ],
-      "haproxy: laxer": [
+      "grammar: without trailers 1000 fields | haproxy: laxer": [
         "trailer: X-0: 1\\r\\nX-1: 1\\r\\nX-2: 1\\r\\nX-3: 1\\r\\nX-4: 1\\r\\nX-5: 1\\r\\nX-6: 1\\r\\nX-7:… (9888 bytes)",
       ],
     },

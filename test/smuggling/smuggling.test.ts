@@ -9,6 +9,7 @@
  */
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
+import { announcedTrailers } from "../../proxy/headers.ts";
 import { rawClient, statuses, until } from "../proxy/support.ts";
 import { Random, seedOfRun } from "../support/random.ts";
 import { CASES } from "./cases/all.ts";
@@ -191,15 +192,21 @@ const OTHER_PROTOCOL = / (?:RTSP|ICE)\/1\.[01]\r\n/;
 /** Fields that end at a proxy, or that it writes itself. */
 const ENDS_HERE = /^(?:te|trailer|upgrade|expect|http2-settings|proxy-authorization|proxy-authenticate|sluice-.*|\d+ fields)$/;
 
-/** The same messages or fewer, but for fields that end at a proxy: those above, those that Connection names, Sluice's cookie, and a Host where HTTP/1.0 has none. */
+/**
+ * The same messages or fewer, but for fields that end at a proxy: those above, those that Connection names, Sluice's cookie, and a Host where HTTP/1.0 has
+ * none. Trailers that were not announced, and those that frame, route or authenticate, end here as well.
+ */
 function agrees(how: string, bytes: string): boolean {
   if (how === "same" || how === "stricter") return true;
-  const named = new Set([...bytes.matchAll(/connection:([^\r\n]*)/gi)].flatMap((match) => match[1]!.toLowerCase().split(",").map((name) => name.trim())));
+  const namedBy = (field: RegExp): Set<string> => new Set([...bytes.matchAll(field)].flatMap((match) => match[1]!.toLowerCase().split(",").map((name) => name.trim())));
+  const [named, announced] = [namedBy(/connection:([^\r\n]*)/gi), namedBy(/trailer:([^\r\n]*)/gi)];
   return how.split("; ").every((part) => {
-    const [, word, list = ""] = /^(without|with|other) (.*)$/.exec(part) ?? [];
+    const [, word, trailers, list = ""] = /^(without|with|other) (trailers )?(.*)$/.exec(part) ?? [];
+    if (trailers !== undefined) return word === "without" && list.split(", ").every((name) => !announced.has(name) || announcedTrailers(["Trailer", name]).length === 0);
     if (word === "without") return list.split(", ").every((name) => ENDS_HERE.test(name) || named.has(name) || (name === "cookie" && bytes.includes("__txid")));
     if (word === "with") return list === "host" && /HTTP\/1\.0/i.test(bytes);
-    return word === "other" && list === "cookie" && bytes.includes("__txid");
+    // What is announced is what may be sent on.
+    return word === "other" && list.split(", ").every((name) => name === "trailer" || (name === "cookie" && bytes.includes("__txid")));
   });
 }
 

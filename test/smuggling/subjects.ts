@@ -6,11 +6,12 @@
  */
 import { fork, spawn, spawnSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
-import { connect, createServer, type AddressInfo } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { once } from "node:events";
 import { startNode, temporary, until } from "../proxy/support.ts";
+import { freePorts } from "../support/ports.ts";
 import { Recorder } from "./recorder.ts";
 
 export interface Subject {
@@ -115,12 +116,7 @@ function run(t: TestContext, command: string, args: readonly string[]): void {
 }
 
 async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
+  return (await freePorts(1))[0]!;
 }
 
 /** Waits until a request gets through to the back end, and forgets it. */

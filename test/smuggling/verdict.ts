@@ -125,23 +125,27 @@ function difference1(ours: ReadRequest, theirs: ReadRequest): string | undefined
   if (ours.method !== theirs.method) return "other method";
   if (originForm(ours.target) !== originForm(theirs.target)) return "other target";
   if (ours.body !== theirs.body) return "other body";
-  const [mine, yours] = [comparable(ours), comparable(theirs)];
+  const parts = [...differences("", comparable(ours.fields, OWN), comparable(theirs.fields, OWN)), ...differences("trailers ", comparable(ours.trailers), comparable(theirs.trailers))];
+  return parts.length === 0 ? undefined : parts.join("; ");
+}
+
+/** What two sets of fields differ in; `kind` stands before the names. */
+function differences(kind: string, mine: ReadonlyMap<string, string>, yours: ReadonlyMap<string, string>): string[] {
   const names = [...new Set([...mine.keys(), ...yours.keys()])].filter((name) => mine.get(name) !== yours.get(name));
-  if (names.length === 0) return undefined;
   const missing = names.filter((name) => !mine.has(name));
   const more = names.filter((name) => !yours.has(name));
   const other = names.filter((name) => mine.has(name) && yours.has(name));
-  const list = (word: string, some: readonly string[]): string[] => (some.length === 0 ? [] : [`${word} ${some.length > 3 ? `${some.length} fields` : some.join(", ")}`]);
-  return [...list("without", missing), ...list("with", more), ...list("other", other)].join("; ");
+  const list = (word: string, some: readonly string[]): string[] => (some.length === 0 ? [] : [`${word} ${kind}${some.length > 3 ? `${some.length} fields` : some.join(", ")}`]);
+  return [...list("without", missing), ...list("with", more), ...list("other", other)];
 }
 
 /** What each proxy adds or ends by itself: not a matter of how a request is read. */
 const OWN = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "content-length", "via", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id", "sluice-request-id"]);
 
-function comparable({ fields }: ReadRequest): Map<string, string> {
+function comparable(fields: ReadRequest["fields"], but: ReadonlySet<string> = new Set()): Map<string, string> {
   const result = new Map<string, string>();
   for (const [name, value] of fields) {
-    if (OWN.has(name)) continue;
+    if (but.has(name)) continue;
     const known = result.get(name);
     result.set(name, known === undefined ? value : `${known}\n${value}`);
   }

@@ -125,9 +125,10 @@ function transaction(db: Database.Database, random: Random): void {
   say(`c ${last.n + 1} ${hash}`);
 }
 
-/** Verifies snapshot after snapshot until it is killed: each must be one committed state, none older than the one before. */
+/** Verifies snapshot after snapshot until it is killed: each must be one committed state, none older than the one before. Says "r" after the first. */
 function reader(path: string): void {
   let seen = 0;
+  let hasBegun = false;
   for (let round = 0; ; round++) {
     const db = new Database(path, { readonly: round % 2 === 0, timeout: 10_000 });
     for (let i = 0; i < 20; i++) {
@@ -148,6 +149,8 @@ function reader(path: string): void {
         if (check !== "ok") fail(`state ${state.n}: ${String(check)}`);
       }
       db.exec("COMMIT");
+      if (!hasBegun) say("r");
+      hasBegun = true;
       if (state.n !== seen) say(`s ${state.n} ${state.hash}`);
       seen = state.n;
     }

@@ -12,16 +12,20 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { NodeStatus } from "../../node/admin/status.ts";
 import { unmount } from "../../node/fuse/mount.ts";
 import { freePorts } from "./ports.ts";
+import { isRunning } from "./running.ts";
 
 const SLUICE = new URL("../../bin/sluice", import.meta.url).pathname;
 
-/** Resolves when `condition` gives something true; throws with `what` after a generous time. */
-export async function until<T>(what: string, condition: () => T | Promise<T>, limitMs = 60_000, pauseMs = 200): Promise<NonNullable<T>> {
+/** A wait that is not in vain costs nothing, and a busy machine may need long. */
+const PATIENCE_MS = 120_000;
+
+/** Resolves when `condition` gives something true; throws with `what`, as it is then, after a generous time. */
+export async function until<T>(what: string | (() => string), condition: () => T | Promise<T>, limitMs = PATIENCE_MS, pauseMs = 200): Promise<NonNullable<T>> {
   const end = Date.now() + limitMs;
   for (let pause = 5; ; pause = Math.min(pauseMs, pause * 1.5)) {
     const value = await condition();
     if (value) return value as NonNullable<T>;
-    if (Date.now() > end) throw new Error(`waited in vain for: ${what}`);
+    if (Date.now() > end) throw new Error(`waited in vain for: ${typeof what === "string" ? what : what()}`);
     await sleep(pause);
   }
 }
@@ -75,14 +79,15 @@ export class TestNode {
 
   async status(): Promise<NodeStatus | undefined> {
     try {
-      return (await (await fetch(`http://127.0.0.1:${this.ports.admin}/status`)).json()) as NodeStatus;
+      // On a connection of its own: a kept one may have been closed by the node while the test was busy with something else.
+      return (await (await fetch(`http://127.0.0.1:${this.ports.admin}/status`, { headers: { connection: "close" } })).json()) as NodeStatus;
     } catch {
       return undefined; // Not up.
     }
   }
 
   async ready(): Promise<void> {
-    await until(`node ${this.name} is ready; it says:\n${this.output}`, async () => {
+    await until(() => `node ${this.name} is ready; it says:\n${this.output}`, async () => {
       if (this.process?.exitCode !== null) throw new Error(`node ${this.name} ended with ${this.process?.exitCode}:\n${this.output}`);
       return (await this.status())?.ready;
     });
@@ -99,7 +104,7 @@ export class TestNode {
   }
 
   /** Ids of the node's processes by their part: found by the data folder's lock that they share, or by the guardian's children. */
-  pids(): { guardian: number; engine: number | undefined; proxy: number | undefined } {
+  pids(): { guardian: number; engine: number | undefined; proxy: number | undefined; proxies: readonly number[] } {
     const guardian = this.process?.pid ?? 0;
     const children = fs.readdirSync("/proc").filter((id) => /^\d+$/.test(id)).flatMap((id) => {
       try {
@@ -110,13 +115,15 @@ export class TestNode {
         return []; // It has ended meanwhile.
       }
     });
-    return { guardian, engine: children.find(({ command }) => command.includes("engine"))?.pid, proxy: children.find(({ command }) => command.includes("proxy/main"))?.pid };
+    // One that was told to stop finishes its requests, perhaps beside the next one.
+    const proxies = children.filter(({ command }) => command.includes("proxy/main")).map(({ pid }) => pid);
+    return { guardian, engine: children.find(({ command }) => command.includes("engine"))?.pid, proxy: proxies.at(-1), proxies };
   }
 
   /** kill -9 of everything that belongs to the node. */
   async killAll(): Promise<void> {
-    const { guardian, engine, proxy } = this.pids();
-    for (const pid of [guardian, engine, proxy]) {
+    const { guardian, engine, proxies } = this.pids();
+    for (const pid of [guardian, engine, ...proxies]) {
       try {
         if (pid) process.kill(pid, "SIGKILL");
       } catch {
@@ -124,7 +131,7 @@ export class TestNode {
       }
     }
     await this.#exited;
-    await until(`processes of ${this.name} to be gone`, () => [engine, proxy].every((pid) => pid === undefined || !fs.existsSync(`/proc/${pid}`) || fs.readFileSync(`/proc/${pid}/stat`, "latin1").includes(") Z ")));
+    await until(`processes of ${this.name} to be gone`, () => [engine, ...proxies].every((pid) => pid === undefined || !isRunning(pid)));
   }
 
   path(name: string): string {
@@ -162,7 +169,7 @@ export class TestCluster {
   }
 
   /** Resolves when every follower holds what the primary holds of `name`, compared by position. */
-  async inStep(name: string, limitMs = 60_000): Promise<string> {
+  async inStep(name: string, limitMs = PATIENCE_MS): Promise<string> {
     const [primary, ...followers] = this.nodes;
     return until(`all nodes to hold the same of ${name}`, async () => {
       // Reading it captures; a follower has it only once the database has arrived.

@@ -6,8 +6,11 @@ const config = JSON.parse(process.env["SLUICE_PROXY_CONFIG"]!) as { engineSocket
 note(`proxy ${config.target} ${config.engineSocket.endsWith("/run/engine.sock")}`);
 process.send!({ type: "listening", address: "-" });
 process.send!({ type: "metrics", metrics: { active: 1 } });
-process.on("SIGTERM", () => {
-  note("proxy stopped");
+// The guardian kills a proxy that is silent for long.
+setInterval(() => process.send!({ type: "listening", address: "-" }), 1_000);
+process.on("SIGTERM", () => process.send!({ type: "leaving" }));
+process.on("message", ({ followed }: { followed: boolean }) => {
+  note(followed ? "proxy followed" : "proxy stopped");
   process.exit(0);
 });
 process.on("disconnect", () => process.exit(0));

@@ -168,7 +168,7 @@ export function run(command: string, args: readonly string[], options: { input?:
 }
 
 /** Waits until something holds; the limit is generous, since it only ends what will never hold. */
-export async function until(what: string, holds: () => boolean | Promise<boolean>, limit = 30_000): Promise<void> {
+export async function until(what: string, holds: () => boolean | Promise<boolean>, limit = 120_000): Promise<void> {
   for (const end = performance.now() + limit; !(await holds());) {
     if (performance.now() > end) throw new Error(`waited ${limit} ms for: ${what}`);
     await delay(5);

@@ -1,7 +1,8 @@
 /**
  * A TCP relay between two nodes that a test can cut: after a number of bytes from the server, or at once, or for good.
  *
- * Always holds: a cut ends both directions of a connection with a reset, as a broken network does; nothing is delayed or changed before.
+ * Always holds: a cut ends both directions of a connection with a reset, as a broken network does; nothing is delayed or changed before. Plain connections,
+ * those that do not begin as HTTP/2 does, can be cut apart from the others, or let through by half: what they bring at first goes on, then they are reset.
  */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
 
@@ -13,6 +14,10 @@ export class Relay {
   /** Bytes that came from the target since the start. */
   bytes = 0;
   cuts = 0;
+  /** Plain connections so far, and what becomes of new ones. */
+  plain = 0;
+  onPlain: "pass" | "drop" | "break" = "pass";
+  readonly #plainPairs = new Set<readonly [Socket, Socket]>();
 
   private constructor(server: Server, target: number) {
     this.#server = server;
@@ -41,7 +46,11 @@ export class Relay {
     const far = connect(this.#target, "127.0.0.1");
     const pair = [near, far] as const;
     this.#pairs.add(pair);
-    near.pipe(far);
+    near.once("data", (first: Buffer) => {
+      if (!first.subarray(0, 3).equals(Buffer.from("PRI")) && this.#metPlain(pair) === "drop") return;
+      far.write(first);
+      near.pipe(far);
+    });
     far.on("data", (data: Buffer) => {
       this.bytes += data.length;
       this.#left -= data.length;
@@ -57,8 +66,23 @@ export class Relay {
       socket.on("close", () => {
         for (const one of pair) one.destroy();
         this.#pairs.delete(pair);
+        this.#plainPairs.delete(pair);
       });
     }
+  }
+
+  #metPlain(pair: readonly [Socket, Socket]): Relay["onPlain"] {
+    this.plain++;
+    this.#plainPairs.add(pair);
+    if (this.onPlain === "drop") for (const socket of pair) socket.resetAndDestroy();
+    // What it has brought arrives, and nothing after it.
+    if (this.onPlain === "break") setTimeout(() => pair.forEach((socket) => socket.resetAndDestroy()), 20);
+    return this.onPlain;
+  }
+
+  /** Breaks the plain connections that there are. */
+  cutPlain(): void {
+    for (const pair of this.#plainPairs) for (const socket of pair) socket.resetAndDestroy();
   }
 
   /** Breaks all connections that there are; new ones are served. */

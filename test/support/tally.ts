@@ -5,9 +5,11 @@
  * child. A file that ends without having reported a test has failed: it checks nothing.
  */
 import type { TestsStream } from "node:test";
+import { inspect } from "node:util";
 
 export interface Failure {
   readonly name: string;
+  /** The whole error, with its causes. */
   readonly text: string;
 }
 
@@ -85,7 +87,14 @@ function failureType(error: unknown): string | undefined {
 
 function explain(error: unknown): string {
   const cause = (error as { cause?: unknown } | undefined)?.cause ?? error;
-  if (cause instanceof Error) return cause.stack ?? cause.message;
-  const plain = cause as { stack?: unknown; message?: unknown } | undefined;
-  return String(plain?.stack ?? plain?.message ?? cause);
+  return cause instanceof Error ? inspect(cause, { depth: 4, maxStringLength: 20_000 }) : String(cause);
+}
+
+/** The failure in one line, for the end of a report of which somebody may see the end only: what went wrong, what caused that, and where. */
+export function inBrief({ name, text }: Failure, length = 300): string {
+  const oneLine = (lines: string): string => lines.replace(/\s+/g, " ").trim();
+  const [message = ""] = text.split(/\n\s+at /);
+  const causes = [...text.matchAll(/\[cause\]: (.*)/g)].map(([, first]) => `, caused by ${first}`);
+  const place = (/[( /](test\/[^\s()]+\.test\.ts:\d+)/.exec(text) ?? /[( /](test\/[^\s()]+\.ts:\d+)/.exec(text))?.[1];
+  return `${oneLine(name)}: ${oneLine(`${message}${causes.join("")}`).slice(0, length)}${place === undefined ? "" : ` (${place})`}`;
 }

@@ -19,7 +19,7 @@ const WRITER = `
   let db;
   for (let n = Number(from); ; n++) {
     try {
-      if (db === undefined) { db = new Database(path, { timeout: 20000 }); db.pragma("journal_mode = wal"); if (n % 3 === 0) db.pragma("cache_size = 5"); }
+      if (db === undefined) { db = new Database(path, { timeout: 60000 }); db.pragma("journal_mode = wal"); if (n % 3 === 0) db.pragma("cache_size = 5"); }
       db.transaction(() => { for (let i = 0; i < 1 + (n % 5) * 20; i++) db.prepare("INSERT INTO t(n, body) VALUES (?, randomblob(?))").run(n, 10 + (n * 37) % 900); })();
       writeSync(1, "ok " + n + "\\n");
     } catch (error) {
@@ -69,7 +69,7 @@ function numbersOf(path: string): Set<number> {
 const missing = (wanted: ReadonlySet<number>, there: ReadonlySet<number>): number[] => [...wanted].filter((n) => !there.has(n));
 
 async function begin(): Promise<{ cluster: TestCluster; a: TestNode; b: TestNode; c: TestNode }> {
-  const cluster = await TestCluster.start(["a", "b", "c"], 'databases: {"app.db": {durability: sync, syncReplicas: 1, syncTimeout: 20s}}');
+  const cluster = await TestCluster.start(["a", "b", "c"], 'databases: {"app.db": {durability: sync, syncReplicas: 1, syncTimeout: 60s}}');
   const [a, b, c] = cluster.nodes as [TestNode, TestNode, TestNode];
   const db = new Database(a.path("app.db"));
   db.pragma("journal_mode = wal");

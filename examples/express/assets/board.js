@@ -1,10 +1,13 @@
-// Says which server answered, where something in front of the application tells it in a response header. The page itself cannot see the header that
-// it came with, so it asks for its own head once more.
-const place = document.getElementById("answered-by");
-const response = await fetch(location.href, { method: "HEAD", cache: "no-store" }).catch(() => undefined);
-const node = response?.headers.get("sluice-node");
-if (node) {
-  const position = response.headers.get("sluice-txid");
-  place.textContent = `Answered by node ${decodeURIComponent(node)}${position ? ` at ${position}` : ""}`;
-  place.hidden = false;
+// What the board does beyond its HTML, one file for each thing. Without scripts the board still shows, adds, finds and deletes notes.
+import { openChat } from "./chat.js";
+import { showAnsweredBy, showVisits } from "./header.js";
+import { followNews, showNewest } from "./news.js";
+import { takePictures } from "./pictures.js";
+
+if (document.getElementById("notes") !== null) {
+  followNews();
+  showNewest();
+  takePictures();
+  openChat();
 }
+await Promise.all([showAnsweredBy(), showVisits()]);

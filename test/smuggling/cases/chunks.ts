@@ -19,6 +19,12 @@ const BODIES: readonly string[] = [
   `5\r\nhello\r\n0\r\n${SMUGGLED}`, `2\r\nxx\r\n${SMUGGLED.length.toString(16)}\r\n${SMUGGLED}\r\n0\r\n\r\n`, `2;\nxx\r\n${SMUGGLED.length.toString(16)}\r\n${SMUGGLED}\r\n0\r\n\r\n`, `2\r\nxxy${SMUGGLED.length.toString(16)}\r\n${SMUGGLED}\r\n0\r\n\r\n`, chunked("a\r\n0\r\n\r\nb", SMUGGLED),
 ];
 
+/** Fields that frame, route or authenticate: whoever announces them behind a body must not get them there. */
+const NOT_FIT: readonly string[] = [
+  "Host: b", "Content-Length: 5", "Transfer-Encoding: chunked", "Authorization: Basic x", "Cookie: a=b", "Connection: close", "Expect: 100-continue", "Sluice-Hop: b;9", "sluice_hop: b;9", "X-Forwarded-For: 9.9.9.9",
+  "Trailer: X", "X-HTTP-Method-Override: DELETE", "If-Match: x",
+];
+
 /** Lines of a trailer section. */
 const TRAILERS: readonly string[] = [
   "X-T: 1", "X-T:1", "X-T: 1\r\nX-T: 2", "X-T : 1", "X-T", ": 1", "X T: 1", "X-T: 1\r\n 2", " X-T: 1", "X-T: a\nX-U: b", "X-T: a\rX-U: b", "X-T: a\0b", "X-T: \x01", "X-T: \xe9", "X\0: 1", "Content-Length: 5", "Transfer-Encoding: chunked", "Transfer-Encoding: identity", "Host: b", "Cookie: a=b",
@@ -33,4 +39,5 @@ export const CHUNKS: readonly Case[] = [
   ...family("chunked stream", BODIES.map((body) => [brief(body), post(body)])),
   ...family("trailer", TRAILERS.map((lines) => [brief(lines), post(`5\r\nhello\r\n0\r\n${lines}\r\n\r\n`)])),
   ...family("announced trailer", TRAILERS.slice(0, 3).map((lines) => [brief(lines), post(`5\r\nhello\r\n0\r\n${lines}\r\n\r\n`, "Trailer: X-T")])),
+  ...family("announced and not fit", NOT_FIT.map((line) => [brief(line), post(`5\r\nhello\r\n0\r\n${line}\r\nX-T: 1\r\n\r\n`, `Trailer: ${line.split(":")[0]!}, X-T`)])),
 ];

@@ -9,9 +9,9 @@ const at = (epoch: number, txid: number, checksum = BigInt(epoch * 1000 + txid))
 let clock = 0;
 
 const write = (session: string, n: number, epoch: number, txid: number, changes: Partial<WriteRecord> = {}): WriteRecord => ({
-  op: "write", session, n, through: "b", begin: (clock += 10), end: (clock += 10), outcome: "ok", node: epoch === 1 ? "a" : "b", before: at(epoch, txid - 1), after: at(epoch, txid), marked: true, ...changes,
+  op: "write", session, db: "d", n, through: "b", begin: (clock += 10), end: (clock += 10), outcome: "ok", node: epoch === 1 ? "a" : "b", before: at(epoch, txid - 1), after: at(epoch, txid), marked: true, ...changes,
 });
-const read = (session: string, seen: ReadRecord["seen"], node = "c"): ReadRecord => ({ op: "read", session, through: node, begin: (clock += 10), end: (clock += 10), outcome: "ok", node, seen: seen! });
+const read = (session: string, seen: ReadRecord["seen"], node = "c"): ReadRecord => ({ op: "read", session, db: "d", through: node, begin: (clock += 10), end: (clock += 10), outcome: "ok", node, seen: seen! });
 
 /** Two sessions, a change of the primary between TXID 4 and 5, an entry of unknown fate. */
 function sound(): { records: HistoryRecord[]; final: FinalState } {

@@ -105,6 +105,9 @@ test("a transaction is applied, known, stale or diverged by its epoch, whatever 
   assert.equal(judgeTransaction({ history: [], txid: 0, epoch: 0 }, { epoch: 1, maxTxid: 1 }), "apply", "an empty node takes anything");
   // An epoch that was begun and holds nothing counts as seen.
   assert.equal(judgeTransaction({ ...at("1:1 3:61", 60), epoch: 3 }, { epoch: 2, maxTxid: 61 }), "stale");
+  // Begun here after less than elsewhere: the loss of power that took the rest does not make the sender a deposed one.
+  assert.equal(judgeTransaction({ ...at("1:1 3:61", 60), epoch: 3 }, { epoch: 2, maxTxid: 61 }, history("1:1 2:61 3:65 4:70")), "apply");
+  assert.equal(judgeTransaction({ ...at("1:1 3:61", 60), epoch: 3 }, { epoch: 2, maxTxid: 61 }, history("1:1 2:61")), "stale");
 });
 
 test("a primary of an older epoch than one that was seen is not followed", () => {
@@ -121,7 +124,7 @@ test("what a follower gets depends on where it is in the primary's history, not 
     ["the log does not reach back", "1:1", 1, 40, 1n, "1:1 2:60", false, { kind: "snapshot", reason: "the log does not reach back that far", ancestor: { epoch: 1, txid: 40 } }],
     ["past the ancestor, with a smaller TXID", "1:1", 1, 62, 1n, "1:1 2:60", true, { kind: "snapshot", reason: "the follower has 3 transactions that this history does not have", ancestor: { epoch: 1, txid: 59 } }],
     ["past the ancestor, with a larger TXID", "1:1", 1, 80, 1n, "1:1 2:60", true, { kind: "snapshot", reason: "the follower has 21 transactions that this history does not have", ancestor: { epoch: 1, txid: 59 } }],
-    ["the same TXID, another state", "1:1 2:60", 2, 65, 8n, "1:1 2:60", true, { kind: "snapshot", reason: "the states differ at the same TXID", ancestor: { epoch: 2, txid: 65 } }],
+    ["the same TXID, another state", "1:1 2:60", 2, 65, 8n, "1:1 2:60", true, { kind: "snapshot", reason: "the states differ at the same TXID", ancestor: { epoch: 2, txid: 64 } }],
     ["no common history", "9:1", 9, 5, 1n, "1:1 2:60", true, { kind: "snapshot", reason: "the follower has 5 transactions that this history does not have", ancestor: { epoch: 0, txid: 0 } }],
   ];
   for (const [what, followerHistory, epoch, txid, checksum, own, logCovers, plan] of rows) {

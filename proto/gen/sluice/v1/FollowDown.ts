@@ -8,6 +8,7 @@ import type { TakeLease as _sluice_v1_TakeLease, TakeLease__Output as _sluice_v1
 import type { Prepare as _sluice_v1_Prepare, Prepare__Output as _sluice_v1_Prepare__Output } from '../../sluice/v1/Prepare.ts';
 import type { Confirm as _sluice_v1_Confirm, Confirm__Output as _sluice_v1_Confirm__Output } from '../../sluice/v1/Confirm.ts';
 import type { Rewind as _sluice_v1_Rewind, Rewind__Output as _sluice_v1_Rewind__Output } from '../../sluice/v1/Rewind.ts';
+import type { Linked as _sluice_v1_Linked, Linked__Output as _sluice_v1_Linked__Output } from '../../sluice/v1/Linked.ts';
 
 export interface FollowDown {
   'welcome'?: (_sluice_v1_Welcome | null);
@@ -18,7 +19,8 @@ export interface FollowDown {
   'prepare'?: (_sluice_v1_Prepare | null);
   'confirm'?: (_sluice_v1_Confirm | null);
   'rewind'?: (_sluice_v1_Rewind | null);
-  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat"|"takeLease"|"prepare"|"confirm"|"rewind";
+  'linked'?: (_sluice_v1_Linked | null);
+  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat"|"takeLease"|"prepare"|"confirm"|"rewind"|"linked";
 }
 
 export interface FollowDown__Output {
@@ -30,5 +32,6 @@ export interface FollowDown__Output {
   'prepare'?: (_sluice_v1_Prepare__Output | null);
   'confirm'?: (_sluice_v1_Confirm__Output | null);
   'rewind'?: (_sluice_v1_Rewind__Output | null);
-  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat"|"takeLease"|"prepare"|"confirm"|"rewind";
+  'linked'?: (_sluice_v1_Linked__Output | null);
+  'kind'?: "welcome"|"transactions"|"needSnapshot"|"heartbeat"|"takeLease"|"prepare"|"confirm"|"rewind"|"linked";
 }

@@ -14,6 +14,7 @@ export interface NodeStanding {
   'positions'?: (_sluice_v1_Position)[];
   'tails'?: (_sluice_v1_Tail)[];
   'refusals'?: (_sluice_v1_Refusal)[];
+  'reading'?: (boolean);
 }
 
 export interface NodeStanding__Output {
@@ -24,4 +25,5 @@ export interface NodeStanding__Output {
   'positions': (_sluice_v1_Position__Output)[];
   'tails': (_sluice_v1_Tail__Output)[];
   'refusals': (_sluice_v1_Refusal__Output)[];
+  'reading': (boolean);
 }

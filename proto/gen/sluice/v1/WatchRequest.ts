@@ -2,7 +2,9 @@
 
 
 export interface WatchRequest {
+  'process'?: (number);
 }
 
 export interface WatchRequest__Output {
+  'process': (number);
 }

@@ -13,6 +13,7 @@ export interface Welcome {
   'epoch'?: (number | string | Long);
   'positions'?: (_sluice_v1_Position)[];
   'histories'?: (_sluice_v1_History)[];
+  'link'?: (Buffer | Uint8Array | string);
 }
 
 export interface Welcome__Output {
@@ -23,4 +24,5 @@ export interface Welcome__Output {
   'epoch': (number);
   'positions': (_sluice_v1_Position__Output)[];
   'histories': (_sluice_v1_History__Output)[];
+  'link': (Buffer);
 }

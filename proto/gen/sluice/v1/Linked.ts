@@ -1,0 +1,8 @@
+// Original file: proto/replication.proto
+
+
+export interface Linked {
+}
+
+export interface Linked__Output {
+}
