@@ -16,7 +16,8 @@ import { verifyRunning } from "./store/verify-live.ts";
 import { identityFindings } from "./identity-files.ts";
 import type { VerifyReport } from "./verify-command.ts";
 import type { RoleState } from "./roles/role-machine.ts";
-import type { Store, StoredDatabase } from "./store/store.ts";
+import type { Store } from "./store/store.ts";
+import type { StoredDatabase } from "./store/stored-database.ts";
 import { AppError } from "../proto/errors.ts";
 import { formatHex16, type Position } from "../proto/position.ts";
 

@@ -8,7 +8,7 @@
 import { spawn } from "node:child_process";
 import { assert } from "../core/assert.ts";
 import type { Config } from "../core/config.ts";
-import type { GuardianLog } from "./guardian.ts";
+import type { GuardianLog } from "./guardian-log.ts";
 import { Supervised } from "./supervised.ts";
 
 /** Revisions of keys are of no use to anybody after this time. */

@@ -21,19 +21,13 @@ import { Application, PASSED_SIGNALS } from "./application.ts";
 import type { DataLock } from "./data-lock.ts";
 import { superviseEtcd } from "./etcd-child.ts";
 import { Fences } from "./fences.ts";
+import type { GuardianLog } from "./guardian-log.ts";
 import { ENGINE_FDS, PROXY_FDS, reportError, type EngineToGuardian, type GuardianToEngine } from "./messages.ts";
 import { removeMountRecord, writeMountRecord, type MountRecord } from "./mount-record.ts";
 import type { MountServer, Mounting } from "./mounting.ts";
 import { ProxyProcesses } from "./proxy-processes.ts";
 import { bindProxySocket } from "./proxy-socket.ts";
 import { Supervised } from "./supervised.ts";
-
-/** What the guardian says to the operator. */
-export interface GuardianLog {
-  info(fields: object, text: string): void;
-  warn(fields: object, text: string): void;
-  error(fields: object, text: string): void;
-}
 
 export interface GuardianParts {
   readonly mounting: Mounting;

@@ -17,7 +17,7 @@ import type { ChildProcess } from "node:child_process";
 import { closeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { assert } from "../core/assert.ts";
-import type { GuardianLog } from "./guardian.ts";
+import type { GuardianLog } from "./guardian-log.ts";
 import { isMessage, type GuardianToProxy, type ProxyToGuardian } from "./messages.ts";
 import { RestartPolicy } from "./restart-policy.ts";
 

@@ -21,6 +21,7 @@ import { Follower, type FollowerHost } from "./follower.ts";
 import { databaseOfFolder, databasePaths, type MountAccess } from "./names.ts";
 import { Primary } from "./primary.ts";
 import { Replica } from "./replica.ts";
+import type { StoredDatabase } from "./stored-database.ts";
 import { beginFollower, beginPrimary, type SwitchParts } from "./switching.ts";
 import { Diverged } from "./diverged.ts";
 import { keepDiverged, type DivergedPages, type DivergenceFacts } from "./diverged-writer.ts";
@@ -50,12 +51,6 @@ export interface StoreOptions {
     /** What `.lag` says, ms; undefined before the first contact. */
     lagMs(): number | undefined;
   };
-}
-
-export interface StoredDatabase {
-  readonly database: Database;
-  primary: Primary | undefined;
-  follower: Follower | undefined;
 }
 
 export class Store implements MountHooks {

@@ -11,7 +11,7 @@ import type { CaptureClock } from "./capture-clock.ts";
 import { Follower, type FollowerHost } from "./follower.ts";
 import { captureLast } from "./last-capture.ts";
 import { Primary } from "./primary.ts";
-import type { StoredDatabase } from "./store.ts";
+import type { StoredDatabase } from "./stored-database.ts";
 import type { SyncTerms } from "./sync-commit.ts";
 
 export interface SwitchParts {

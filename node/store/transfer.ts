@@ -12,7 +12,7 @@ import { files } from "../io/files.ts";
 import { isDatabaseHeader, lockPgno, readDatabaseHeader } from "../sqlite/database-header.ts";
 import { AppError } from "../../proto/errors.ts";
 import type { Position } from "../../proto/position.ts";
-import type { StoredDatabase } from "./store.ts";
+import type { StoredDatabase } from "./stored-database.ts";
 import { PageSums } from "./page-sums.ts";
 import { BackgroundSync } from "./background-sync.ts";
 import { DirectFile, openToReadOnce } from "./direct-file.ts";

@@ -10,7 +10,7 @@ import { pageChecksumAt } from "../core/checksums.ts";
 import type { Follower } from "./follower.ts";
 import type { Primary } from "./primary.ts";
 import { SnapshotSource } from "./snapshot-source.ts";
-import type { StoredDatabase } from "./store.ts";
+import type { StoredDatabase } from "./stored-database.ts";
 import type { LogEntry } from "./tx-log.ts";
 import { checkSmallFiles, damageSentence, type DatabaseReport } from "./verify.ts";
 import { checkLog, type Finding, type Found, type StoredLtx } from "./verify-log.ts";

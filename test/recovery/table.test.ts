@@ -12,7 +12,7 @@ import Database from "better-sqlite3";
 import { Identity } from "../../node/identity.ts";
 import { LogSegment } from "../../node/store/log-segment.ts";
 import { databasePaths } from "../../node/store/names.ts";
-import type { StoredDatabase } from "../../node/store/store.ts";
+import type { StoredDatabase } from "../../node/store/stored-database.ts";
 import { until } from "../support/cluster.ts";
 import { BOOT, DATABASE, OTHER_BOOT, checksumOf, contentOf, openStore, type OpenedStore } from "./node-store.ts";
 
