@@ -46,8 +46,8 @@ export interface Change {
   readPage(pgno: number, offset: number): void;
   /** Where in the WAL the frames lay; absent for rollback journals and diffs. */
   readonly wal?: { readonly offset: number; readonly size: number; readonly salt1: number; readonly salt2: number };
-  /** Asked last, before anything is kept: false gives the attempt up (the content moved meanwhile). */
-  readonly stillValid?: () => boolean;
+  /** Asked last, before anything is kept, with the checksum of the database afterwards: false gives the attempt up (the content moved meanwhile). */
+  readonly stillValid?: (checksum: bigint) => boolean;
   /** A change of more bytes than the log takes becomes a break. */
   readonly candidateCount: number;
 }
@@ -339,7 +339,7 @@ export class Database {
     const checksum = CHECKSUM_FLAG | xor;
     let drafted = false;
     try {
-      if (change.stillValid?.() === false) return "invalid";
+      if (change.stillValid?.(checksum) === false) return "invalid";
       if (pgnos.length === 0 && pageCount === this.sums.pageCount && !resized) return "unchanged";
       encoder?.finish(checksum);
       drafted = true;

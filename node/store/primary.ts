@@ -64,6 +64,8 @@ export class Primary {
   /** mtime of the database file when its content was last known to be in the log, for journal modes that give no signal. */
   #knownMtimeNs = -1n;
   #walCreatedMs: number | undefined;
+  /** The `-wal` that is there was begun over a database file that was in the log. */
+  #isOverLogged = false;
   #shortLives = 0;
   #gap = false;
   /** A commit waits for followers. */
@@ -131,6 +133,7 @@ export class Primary {
   /** The first opener of a WAL database has made its `-wal`, and its system call waits. */
   walCreated(nowMs: number): void {
     this.#walCreatedMs = nowMs;
+    this.#isOverLogged = this.database.pageSize > 0 && this.#firstPageSum() === this.database.sums.get(1);
     if (this.database.paths.mount !== undefined || this.#shortLives >= SHORT_LIVES_MAX || !this.turn.idle || this.#gap || this.database.distrust !== undefined) return;
     try {
       openWithFirstPage(this.database);
@@ -143,6 +146,7 @@ export class Primary {
   walRemoved(nowMs: number): void {
     const isShort = this.#walCreatedMs !== undefined && nowMs - this.#walCreatedMs < SHORT_LIVED_MS;
     this.#shortLives = isShort ? this.#shortLives + 1 : 0;
+    this.#isOverLogged = false;
     this.wal.forget("wal");
   }
 
@@ -212,10 +216,14 @@ export class Primary {
   #look(): ReturnType<WalCapture["look"]> {
     const look = this.wal.look();
     if (typeof look === "string" || this.wal.captured !== undefined || this.database.position.txid === 0) return look;
-    const sum = pageChecksum(1, this.#firstPage());
+    const sum = this.#firstPageSum();
     if (sum === this.database.sums.get(1)) return look;
-    // A database that was in WAL mode stays so without a commit of another kind; then it was a checkpoint that wrote page 1, from this WAL.
-    return this.database.loggedAsWal && this.#walHolds(look, 1, sum) ? look : "gap";
+    // It was as the log says when this WAL began; then it was a checkpoint that wrote page 1, from this WAL.
+    return this.#isOverLogged && this.#walHolds(look, 1, sum) ? look : "gap";
+  }
+
+  #firstPageSum(): bigint {
+    return pageChecksum(1, this.#firstPage());
   }
 
   /** Page 1 as it lies in the database file. */
@@ -432,7 +440,7 @@ export class Primary {
     if (stat === undefined || stat.mtimeNs === this.#knownMtimeNs || (files.sizeOf(this.database.paths.wal) ?? 0) > 0) return "settled";
     // A transaction with a journal is under way: its end is a signal, and the diff would only read what that captures anyway.
     if (this.#journalIsHot()) return "later";
-    if (this.database.pageSize > 0 && this.turn.idle && pageChecksum(1, this.#firstPage()) === this.database.sums.get(1)) {
+    if (this.database.pageSize > 0 && this.turn.idle && this.#firstPageSum() === this.database.sums.get(1)) {
       if (this.database.loggedAsWal) {
         // A checkpoint wrote it: every commit that gives no signal would have changed page 1.
         this.#knownMtimeNs = stat.mtimeNs;
@@ -455,7 +463,8 @@ export class Primary {
    * Diff capture: reads the whole database as one consistent state, compares every page with its known checksum and records what differs.
    * For a WAL the database file is read first and the committed frames are laid over it: pages outside the WAL cannot change meanwhile,
    * since the checkpoint that would let the WAL restart waits for this. For a rollback journal the state is taken when nobody was writing
-   * before and after and the file's times did not move; else it is tried again.
+   * before and after and the file's times did not move; else it is tried again. It is tried again as well when what was recorded is not what was
+   * read: the pages are read once more for it, when a checkpoint may have written newer ones, from frames that came after those laid over.
    */
   async diff(reason: string, options: { journalEnds?: boolean } = {}): Promise<void> {
     for (let attempt = 1; ; attempt++) {
@@ -516,7 +525,11 @@ export class Primary {
       sums.set(pgno, pageChecksumAt(pgno, 0, pageSize));
     }
     sums.resize(pageCount);
-    const unmoved = (): boolean => !this.#rawWriting && (hasWal || journalEnds || (fs.fstatSync(fd, { bigint: true }).mtimeNs === before.mtimeNs && !isWriting(Number(before.ino))));
+    addZeroPages(sums, pageSize);
+    const unmoved = (): boolean => {
+      if (this.#rawWriting || (overlay !== undefined && !this.wal.stillHolds(overlay.next))) return false;
+      return hasWal || journalEnds || (fs.fstatSync(fd, { bigint: true }).mtimeNs === before.mtimeNs && !isWriting(Number(before.ino)));
+    };
     if (!unmoved()) return "again";
     const resized = database.pageSize !== 0 && database.pageSize !== pageSize;
     const whole = resized || database.position.txid === 0 || database.distrust !== undefined;
@@ -551,7 +564,7 @@ export class Primary {
         const frame = overlay?.frames.get(pgno);
         if (frame === undefined || !this.wal.readPage(frame, pageSize, ARENA, offset)) readDatabasePage(fd, pgno, pageSize, offset);
       },
-      stillValid: unmoved,
+      stillValid: (checksum) => checksum === sums.checksum && unmoved(),
     }));
     if (outcome === "invalid") return "again";
     if (outcome === "recorded") {
@@ -588,6 +601,15 @@ export async function pausing<T>(steps: Generator<void, T>): Promise<T> {
     const step = steps.next();
     if (step.done === true) return step.value;
     await nextTick();
+  }
+}
+
+/** A page that is neither in the file nor in the WAL, within the size of the database, is one of zeroes, as in SQLite. */
+function addZeroPages(sums: PageSums, pageSize: number): void {
+  const lock = lockPgno(pageSize);
+  for (let pgno = sums.pageCount; pgno > 0 && sums.get(pgno) === 0n; pgno--) {
+    ARENA.fill(0, 0, pageSize);
+    if (pgno !== lock) sums.set(pgno, pageChecksumAt(pgno, 0, pageSize));
   }
 }
 

@@ -216,6 +216,12 @@ export class WalCapture {
     }
   }
 
+  /** Whether no frame of this point's WAL has been overwritten so far: one that begins anew writes its header before any frame. */
+  stillHolds({ salt1, salt2 }: WalPoint): boolean {
+    const header = Buffer.alloc(WAL_HEADER_SIZE);
+    return this.read(header, 0, WAL_HEADER_SIZE, 0) === WAL_HEADER_SIZE && header.readUInt32BE(16) === salt1 && header.readUInt32BE(20) === salt2;
+  }
+
   /** Reads up to `length` bytes of the `-wal` at `at`. */
   read(target: Uint8Array, offset: number, length: number, at: number): number {
     const wal = this.#wal();

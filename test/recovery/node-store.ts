@@ -8,7 +8,7 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { pageChecksum, CHECKSUM_FLAG } from "../../node/core/checksums.ts";
-import { Store } from "../../node/store/store.ts";
+import { Store, type StoreOptions } from "../../node/store/store.ts";
 import { databasePaths } from "../../node/store/names.ts";
 
 export const DATABASE = "app.db";
@@ -21,11 +21,11 @@ export interface OpenedStore {
   readonly reports: { readonly message: string; readonly error: unknown }[];
 }
 
-export function openStore(dataDir: string, options: { readonly boot?: Buffer; readonly name?: string } = {}): OpenedStore {
+export function openStore(dataDir: string, options: { readonly boot?: Buffer; readonly name?: string; readonly sync?: StoreOptions["sync"] } = {}): OpenedStore {
   const reports: OpenedStore["reports"] = [];
   const store = new Store({
     dataDir, nodeId: options.name === "b" ? 2n : 1n, nodeName: options.name ?? "a", boot: options.boot ?? BOOT, replicates: () => true, leaseCanEnd: false,
-    retention: { durationMs: 3_600_000, bytes: 1 << 30 },
+    retention: { durationMs: 3_600_000, bytes: 1 << 30 }, ...(options.sync === undefined ? {} : { sync: options.sync }),
     host: {
       fence: () => Promise.resolve(), hide: () => Promise.resolve(), reveal: () => undefined, invalidateAttributes: () => undefined, invalidateEntry: () => undefined,
       openOnMount: (path) => Promise.resolve(fs.openSync(join(dataDir, "files", path), "r+")),
