@@ -4,7 +4,8 @@
  *
  * Always holds: a reader ends without an error only when the client's message ended; a body that is too long, too slow or broken off destroys its
  * reader, so that the connection to the application is cut and never sees a body that looks complete. What is kept of all requests together
- * stays below one bound. What the other side did not want is read and thrown away within bounds, so that the client gets to see the answer.
+ * stays below one bound. What the other side did not want is read and thrown away within bounds, so that the client gets to see the answer. A short
+ * body that has come with its head needs none of this: it is taken, and sent, in one piece.
  */
 import type { IncomingMessage } from "node:http";
 import { Readable } from "node:stream";
@@ -67,6 +68,7 @@ export class BodySource {
   #period: NodeJS.Timeout | undefined;
   #periodBytes = 0;
   #wasPaused = false;
+  #whole: Buffer | undefined;
 
   constructor(request: IncomingMessage, options: BodyOptions) {
     this.#request = request;
@@ -83,8 +85,18 @@ export class BodySource {
     return this.#ended;
   }
 
+  /** Takes a body of `bytes` bytes in one piece if all of it has come and may be kept. Before the first `open`. */
+  takeWhole(bytes: number): void {
+    const { limits, room } = this.#options;
+    if (this.#request.destroyed || this.#request.readableLength !== bytes || bytes > limits.keptBodyBytes || !room.take(bytes)) return;
+    this.#whole = this.#request.read() as Buffer;
+    this.#keptBytes = bytes;
+    this.#ended = true;
+  }
+
   /** The body from its beginning; the reader before this one gets nothing more. */
-  open(): Readable {
+  open(): Readable | Buffer {
+    if (this.#whole !== undefined) return this.#whole;
     this.#reader?.destroy();
     this.#reader = new BodyReader(this);
     return this.#reader;
@@ -95,13 +107,15 @@ export class BodySource {
     this.#options.room.give(this.#keptBytes);
     this.#keptBytes = 0;
     this.#kept = undefined;
+    this.#whole = undefined;
   }
 
   /** Nothing will be sent at all any more. */
   close(): void {
     this.release();
-    clearInterval(this.#period);
     this.#reader?.destroy();
+    if (!this.#begun) return;
+    clearInterval(this.#period);
     this.#request.off("data", this.#onData).off("end", this.#onEnd).off("close", this.#onClose);
   }
 

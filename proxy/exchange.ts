@@ -10,6 +10,7 @@ import { methodClass, type Facts, type Reason } from "./decide.ts";
 import type { NodeView } from "./engine-view.ts";
 import type { Hop } from "./headers.ts";
 import { reachedAll, type Marks } from "./positions.ts";
+import type { Attempt } from "./relay.ts";
 import { NO_RULE, type Rule } from "./rules.ts";
 
 /** What the client's Expect field says. */
@@ -61,6 +62,8 @@ export interface Exchange {
   upstreamError: string | undefined;
   /** Of a request that may write here: the lease under which it began, how many drains there had been, and what says that it is over. */
   write?: { readonly epoch: number; readonly drains: number; readonly over: () => void };
+  /** The newest attempt to have it answered. */
+  attempt: Attempt | undefined;
   /** Status of the response that is passed on. */
   upstreamStatus: number;
 }
@@ -71,7 +74,7 @@ export function newExchange(id: string, request: IncomingMessage, response: Serv
   return {
     id, request, response, early: undefined, expectsContinue: expects === "continue", startedMs: performance.now(), hop, checked: NO_REQUEST, rule: NO_RULE, consistency: "session", replayed: false,
     clientKey: undefined, want: undefined, asked: false, ack: undefined, reachedAt: undefined, waitedMs: 0, holdUntilMs: 0, heldMs: 0, ackMs: 0, heldFull: false, heldNow: false, resends: 0, failures: 0, body: undefined,
-    decision: "invalid", reason: undefined, node: undefined, sentMs: 0, headMs: 0, upstreamStatus: 0, upstreamError: undefined,
+    decision: "invalid", reason: undefined, node: undefined, sentMs: 0, headMs: 0, attempt: undefined, upstreamStatus: 0, upstreamError: undefined,
   };
 }
 

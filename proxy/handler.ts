@@ -20,6 +20,7 @@ import type { ProxyConfig } from "./config.ts";
 import { peerOf } from "./door.ts";
 import { decide, needsPrimary, type Facts, type Reason } from "./decide.ts";
 import type { EngineView, NodeView } from "./engine-view.ts";
+import { Wheel } from "./fast-wheel.ts";
 import { factsOf, isGone, isHoldLeft, newExchange, type Exchange, type Expectation } from "./exchange.ts";
 import { announcedTrailers, formatHop, rawField, readHop, readRequestId, requestFields, requestTrailers, SLUICE_HOP, SLUICE_REFUSED, SLUICE_REPLAY, SLUICE_REQUEST_ID } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
@@ -46,12 +47,16 @@ const REPLAY_FIELD = SLUICE_REPLAY.toLowerCase();
 /** How long to wait before the primary is asked again after it gave no answer. */
 const ASK_AGAIN_MS = 50;
 
+/** A body of at most so many bytes is sent on in one piece if it has come in one. */
+const WHOLE_BYTES_MAX = 16 << 10;
+
 export class Handler {
   readonly #parts: HandlerParts;
   readonly #admission: Admission;
   readonly #absence: Absence;
   readonly #stamps: Stamps;
   readonly #room: Room;
+  readonly #wheel = new Wheel();
   readonly #idPrefix = randomBytes(6).toString("hex");
   #idNext = 0;
   #stopping = false;
@@ -80,15 +85,21 @@ export class Handler {
     return `${this.#idPrefix}-${(this.#idNext++).toString(36)}`;
   }
 
-  /** Takes over a request from Node's server. */
+  /** Takes over a request from Node's server, which says when it is over by `closed`. */
   handle(request: IncomingMessage, response: ServerResponse, expects: Expectation): Exchange {
     const exchange = this.#newExchange(request, response, expects);
     this.#parts.metrics.active++;
-    response.once("close", () => this.#closed(exchange, response.headersSent ? response.statusCode : 0));
     response.on("error", ignore);
     if (expects === "unknown") this.#invalid(exchange, "expectation", "EXPECTATION", { close: true });
-    else if (this.#check(exchange)) this.#step(exchange);
+    else if (this.#check(exchange)) this.#begin(exchange);
     return exchange;
+  }
+
+  /** The response is out, or the client has gone. */
+  closed(exchange: Exchange): void {
+    const { response } = exchange;
+    this.#closed(exchange, response?.headersSent === true ? response.statusCode : 0);
+    exchange.attempt?.clientClosed();
   }
 
   /**
@@ -158,6 +169,20 @@ export class Handler {
       exchange.body = new BodySource(request, { limits: this.#parts.config.limits, room: this.#room, onWanted: () => exchange.expectsContinue && response?.writeContinue() });
     }
     return true;
+  }
+
+  /** A short body has usually come with its head. The parser hands it out in this turn, right behind the request; then it is sent on in one piece. */
+  #begin(exchange: Exchange): void {
+    const { checked, body, expectsContinue } = exchange;
+    if (body === undefined || expectsContinue || checked.body.kind !== "length" || checked.body.bytes > WHOLE_BYTES_MAX) {
+      this.#step(exchange);
+      return;
+    }
+    const { bytes } = checked.body;
+    process.nextTick(() => {
+      body.takeWhole(bytes);
+      this.#step(exchange);
+    });
   }
 
   /** One decision, and what follows from it. */
@@ -322,8 +347,8 @@ export class Handler {
     const announced = checked.body.kind === "chunked" ? announcedTrailers(request.rawHeaders) : [];
     if (announced.length > 0) fields.push("Trailer", announced.join(", "));
     const sender = upstream.sender(announced.length === 0 ? undefined : () => requestTrailers(request.rawTrailers, announced));
-    relay({
-      request, response, id, target: checked.target, body, sender, from: to, expectsContinue, added, limits: config.limits,
+    exchange.attempt = relay({
+      request, response, id, target: checked.target, body, sender, from: to, expectsContinue, added, limits: config.limits, wheel: this.#wheel,
       fields, closing: () => this.#stopping, onHead, onFailure, onUpstreamError,
     });
   }

@@ -115,16 +115,15 @@ export function originalAddress(forwardedFor: string | undefined, connectionAddr
 }
 
 /** Fields of a response as they are sent to the client. A peer's Sluice-Node, Sluice-Txid and Sluice-Acked stay; an application's are dropped. */
-export function responseFields(raw: readonly (Buffer | string)[], from: "application" | "peer", added: readonly string[]): string[] {
-  const text = raw.map(latin1);
-  const named = namedByConnection(text);
+export function responseFields(raw: readonly string[], from: "application" | "peer", added: readonly string[]): string[] {
+  const named = namedByConnection(raw);
   const fields: string[] = [];
-  for (let i = 0; i < text.length; i += 2) {
-    const name = text[i]!;
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i]!;
     const lower = name.toLowerCase();
     if (CONNECTION_FIELDS.has(lower) || named?.has(lower) === true) continue;
     if (lower.startsWith("sluice-") && !(from === "peer" && PEER_FIELDS.has(lower))) continue;
-    fields.push(name, text[i + 1]!);
+    fields.push(name, raw[i + 1]!);
   }
   fields.push(...added);
   return fields;
@@ -149,21 +148,21 @@ export function madePrivate(fields: readonly string[]): string[] {
 }
 
 /** The first value of a field in a raw list; `name` in lower case. */
-export function rawField(raw: readonly (Buffer | string)[], name: string): string | undefined {
+export function rawField(raw: readonly string[], name: string): string | undefined {
   for (let i = 0; i + 1 < raw.length; i += 2) {
-    if (raw[i]!.length === name.length && latin1(raw[i]!).toLowerCase() === name) return latin1(raw[i + 1]!);
+    if (raw[i]!.length === name.length && raw[i]!.toLowerCase() === name) return raw[i + 1]!;
   }
   return undefined;
 }
 
 /** Trailer fields that may reach the client: nothing that frames, routes or authenticates (RFC 9110, section 6.5.1). */
-export function trailerFields(raw: readonly (Buffer | string)[]): [string, string][] {
+export function trailerFields(raw: readonly string[]): [string, string][] {
   const fields: [string, string][] = [];
   for (let i = 0; i + 1 < raw.length; i += 2) {
-    const name = latin1(raw[i]!);
+    const name = raw[i]!;
     const lower = name.toLowerCase();
     if (CONNECTION_FIELDS.has(lower) || PROTECTED.has(lower) || lower.startsWith("sluice-")) continue;
-    fields.push([name, latin1(raw[i + 1]!)]);
+    fields.push([name, raw[i + 1]!]);
   }
   return fields;
 }
@@ -256,8 +255,4 @@ function namedByConnection(raw: readonly string[]): Set<string> | undefined {
     }
   }
   return named;
-}
-
-function latin1(item: Buffer | string): string {
-  return typeof item === "string" ? item : item.toString("latin1");
 }

@@ -9,11 +9,13 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Dispatcher } from "undici";
 import { answer, type AnswerCode } from "./answer.ts";
 import { BodyError, discardRest, type BodySource } from "./body.ts";
+import type { Timed, Wheel } from "./fast-wheel.ts";
 import { madePrivate, responseFields, trailerFields } from "./headers.ts";
 import type { Limits } from "./limits.ts";
-import type { Sender } from "./trailing.ts";
+import { BodyTimeoutError, HeadersTimeoutError, type Receiver, type Sender } from "./trailing.ts";
 
-export type RawFields = (Buffer | string)[];
+/** Flat: name, value, name, value. */
+export type RawFields = readonly string[];
 
 /** Why an attempt failed. */
 export interface Failure {
@@ -40,6 +42,7 @@ export interface RelayTask {
   /** The client waits for "100 Continue" before it sends the body. */
   readonly expectsContinue: boolean;
   readonly limits: Limits;
+  readonly wheel: Wheel;
   /** Looks at the head of a response. "drop": it does not reach the client, and this attempt is over. */
   readonly onHead: (status: number, raw: RawFields) => "pass" | "drop";
   /** Fields for the response; asked once, when its head is there. A promise holds the head back. Must not reject. */
@@ -63,98 +66,152 @@ type Phase = "waiting" | "head" | "body" | "dropped" | "over";
 
 /** How much of a response that nobody gets is read to keep its connection. */
 const DROPPED_BYTES_MAX = 64 << 10;
+/** A body that comes in one piece of at most so many bytes is written together with its head, as text: one write for both. */
+const TEXT_BYTES_MAX = 16 << 10;
 
-/** Starts the attempt; from here on it ends by itself: with a response, with a cut connection, or with a call of `onFailure` or `onHead`. */
-export function relay(task: RelayTask): void {
-  new Relay(task).send();
+export interface Attempt {
+  /** The response is out, or the client has gone. */
+  clientClosed(): void;
 }
 
-class Relay implements Dispatcher.DispatchHandler {
+/** Starts the attempt; from here on it ends by itself: with a response, with a cut connection, or with a call of `onFailure` or `onHead`. */
+export function relay(task: RelayTask): Attempt {
+  const attempt = new Relay(task);
+  attempt.send();
+  return attempt;
+}
+
+class Relay implements Receiver, Attempt, Timed {
+  due = 0;
+  slot = 0;
+  previous: Timed | undefined = undefined;
+  next: Timed | undefined = undefined;
+
   readonly #task: RelayTask;
+  /** The time for the response is measured here: undici takes new timers for each request, and lets go of them half a second later. */
+  #isTimed = false;
   #phase: Phase = "waiting";
   #clientGone = false;
-  #lengthGiven = false;
+  /** The length that the head of the response names. */
+  #length: number | undefined;
   #bodyBegun = false;
+  /** All of the body; its end comes in the same turn. */
+  #whole: Buffer | undefined;
   #droppedBytes = 0;
-  #controller: Dispatcher.DispatchController | undefined;
+  #abort: ((reason: Error) => void) | undefined;
+  #resume: (() => void) | undefined;
   /** Trailers of a response that ended before its head went out. */
   #endedWith: RawFields | undefined;
   #stall: NodeJS.Timeout | undefined;
 
   constructor(task: RelayTask) {
     this.#task = task;
-    task.response.once("close", this.#onClientClosed);
   }
 
   send(): void {
-    const { target, request, sender, fields, body } = this.#task;
-    sender.dispatch({ path: target, method: request.method as Dispatcher.HttpMethod, headers: fields, body: body?.open() ?? null }, this);
+    const { target, request, sender, fields, limits } = this.#task;
+    const body = this.#task.body?.open() ?? null;
+    // How much of a stream has gone out, and whether the other side takes it, undici knows best.
+    this.#isTimed = body === null || Buffer.isBuffer(body);
+    const [headersTimeout, bodyTimeout] = this.#isTimed ? [0, 0] : [limits.responseHeadMs, limits.responseIdleMs];
+    sender.dispatch({ path: target, method: request.method as Dispatcher.HttpMethod, headers: fields, body, headersTimeout, bodyTimeout, blocking: false }, this);
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
-    if (this.#clientGone) controller.abort(new BodyError("client-gone"));
+  /** The other side did nothing for too long. */
+  expired(): void {
+    this.#abort?.(this.#phase === "waiting" ? new HeadersTimeoutError() : new BodyTimeoutError());
   }
 
-  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: Readonly<Record<string, unknown>>, statusText?: string): void {
-    const { response, request } = this.#task;
+  #within(ms: number): void {
+    if (this.#isTimed) this.#task.wheel.set(this, ms);
+  }
+
+  /** The other side has nothing to do. */
+  #untimed(): void {
+    this.#task.wheel.remove(this);
+  }
+
+  #goOn(): void {
+    if (this.#resume === undefined) return;
+    this.#within(this.#task.limits.responseIdleMs);
+    this.#resume();
+  }
+
+  onConnect(abort: (reason: Error) => void): void {
+    this.#abort = abort;
+    this.#within(this.#task.limits.responseHeadMs);
+    if (this.#clientGone) abort(new BodyError("client-gone"));
+  }
+
+  onHeaders(status: number, received: readonly (Buffer | string)[], resume: () => void, statusText: string): boolean {
+    const { response, request, onHead, body, limits } = this.#task;
+    const raw = textsOf(received);
     if (status < 200) {
       // Early Hints are for the client; the other interim responses concern one connection.
-      if (status === 103 && request.httpVersion === "1.1" && headers["link"] !== undefined) response.writeEarlyHints({ link: headers["link"] as string });
-      return;
+      const link = status === 103 && request.httpVersion === "1.1" ? allFields(raw, "link") : [];
+      if (link.length > 0) response.writeEarlyHints({ link });
+      this.#within(limits.responseHeadMs);
+      return true;
     }
-    const raw = controller.rawHeaders as RawFields;
     this.#phase = "head";
-    if (this.#task.onHead(status, raw) === "drop") {
+    this.#resume = resume;
+    this.#within(limits.responseIdleMs);
+    if (onHead(status, raw) === "drop") {
       this.#leave("dropped");
-      return;
+      return true;
     }
     const added = this.#task.added(raw);
     if (!(added instanceof Promise)) {
-      this.#task.body?.release();
+      body?.release();
       this.#writeHead(status, statusText, raw, added);
-      return;
+      return true;
     }
-    controller.pause();
+    this.#untimed();
     void added.then((fields) => {
       if (this.#phase === "over" || this.#clientGone) return;
       if (fields.isDropped === true) {
         this.#leave("dropped");
-        controller.resume();
+        this.#goOn();
         return;
       }
-      this.#task.body?.release();
+      body?.release();
       this.#writeHead(status, statusText, raw, fields);
       if (this.#endedWith !== undefined) this.#end(this.#endedWith);
-      else controller.resume();
+      else this.#goOn();
     });
+    return false;
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onData(chunk: Buffer): boolean {
     const { response, limits } = this.#task;
+    this.#within(limits.responseIdleMs);
     if (this.#phase === "dropped") {
       this.#droppedBytes += chunk.length;
-      if (this.#droppedBytes > DROPPED_BYTES_MAX) controller.abort(new Error("nobody wants this response"));
-      return;
+      if (this.#droppedBytes > DROPPED_BYTES_MAX) this.#abort?.(new Error("nobody wants this response"));
+      return true;
+    }
+    if (!this.#bodyBegun && chunk.length === this.#length && chunk.length <= TEXT_BYTES_MAX) {
+      this.#whole = chunk;
+      return true;
     }
     this.#bodyBegun = true;
-    if (response.write(chunk)) return;
-    controller.pause();
-    this.#stall = setTimeout(() => response.destroy(), limits.stalledClientMs);
-    response.once("drain", () => {
-      clearTimeout(this.#stall);
-      controller.resume();
-    });
+    if (response.write(chunk)) return true;
+    this.#awaitClient();
+    return false;
   }
 
-  onResponseEnd(controller: Dispatcher.DispatchController): void {
-    const trailers = (controller.rawTrailers ?? []) as RawFields;
+  onComplete(received: readonly (Buffer | string)[] | null): void {
+    const trailers = received === null || received.length === 0 ? NO_FIELDS : textsOf(received);
+    // Nothing that comes on the connection from here on is this request's.
+    this.#resume = undefined;
+    this.#untimed();
     if (this.#phase === "head") this.#endedWith = trailers;
     else this.#end(trailers);
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+  onError(error: Error): void {
     const { response, request, body, onFailure, onUpstreamError } = this.#task;
+    this.#untimed();
     if (this.#phase === "over" || this.#phase === "dropped") return;
     const isStarted = this.#phase !== "waiting";
     const isClients = this.#clientGone || error instanceof BodyError;
@@ -171,7 +228,7 @@ class Relay implements Dispatcher.DispatchHandler {
     if (!(error instanceof BodyError)) onUpstreamError(codeOf(error), error);
     if (response.headersSent) {
       // A response without a length ends with the connection: only a reset tells the client that this was not the end.
-      if (response.chunkedEncoding || this.#lengthGiven) response.destroy();
+      if (response.chunkedEncoding || this.#length !== undefined) response.destroy();
       else request.socket.resetAndDestroy();
       return;
     }
@@ -184,17 +241,32 @@ class Relay implements Dispatcher.DispatchHandler {
     if (added.isPrivate) fields = madePrivate(fields);
     // RFC 9110, section 8.6 forbids the field here, and a client that believed it would wait for a body.
     if (status === 204) fields = withoutField(fields, "content-length");
+    this.#length = lengthOf(fields);
     if (closing()) response.shouldKeepAlive = false;
     try {
       response.writeHead(status, PHRASE.test(statusText ?? "") ? statusText : undefined, fields);
       this.#phase = "body";
-      this.#lengthGiven = fields.some((item, index) => index % 2 === 0 && item.length === 14 && item.toLowerCase() === "content-length");
       // Event streams send a head long before the first event; where the body is there already, both go out together.
-      process.nextTick(() => this.#phase === "body" && !this.#bodyBegun && response.flushHeaders());
+      process.nextTick(flushHead, this);
     } catch (error) {
       // The other side sent a head that must not be sent on.
-      this.#controller?.abort(error as Error);
+      this.#abort?.(error as Error);
     }
+  }
+
+  /** The head goes out alone, unless the body has begun with it. */
+  flushHead(): void {
+    if (this.#phase === "body" && !this.#bodyBegun) this.#task.response.flushHeaders();
+  }
+
+  #awaitClient(): void {
+    const { response, limits } = this.#task;
+    this.#untimed();
+    this.#stall = setTimeout(() => response.destroy(), limits.stalledClientMs);
+    response.once("drain", () => {
+      clearTimeout(this.#stall);
+      this.#goOn();
+    });
   }
 
   #end(trailers: RawFields): void {
@@ -202,7 +274,8 @@ class Relay implements Dispatcher.DispatchHandler {
     if (this.#phase === "over" || this.#phase === "dropped") return;
     this.#leave("over");
     if (response.chunkedEncoding && trailers.length > 0) response.addTrailers(trailerFields(trailers));
-    response.end();
+    if (this.#whole === undefined) response.end();
+    else response.end(this.#whole.toString("latin1"), "latin1");
     const isRead = body === undefined || body.ended;
     body?.close();
     // Answered before the request was read: the other side has closed, the rest is of no use to anybody.
@@ -219,16 +292,37 @@ class Relay implements Dispatcher.DispatchHandler {
   #leave(phase: "dropped" | "over"): void {
     this.#phase = phase;
     clearTimeout(this.#stall);
-    this.#task.response.off("close", this.#onClientClosed);
   }
 
-  readonly #onClientClosed = (): void => {
+  clientClosed(): void {
     clearTimeout(this.#stall);
-    if (this.#phase === "over") return;
+    if (this.#phase === "over" || this.#phase === "dropped") return;
     this.#clientGone = true;
     this.#task.body?.close();
-    this.#controller?.abort(new BodyError("client-gone"));
-  };
+    this.#abort?.(new BodyError("client-gone"));
+  }
+}
+
+function flushHead(relay: Relay): void {
+  relay.flushHead();
+}
+
+const NO_FIELDS: RawFields = [];
+
+function textsOf(received: readonly (Buffer | string)[]): string[] {
+  const raw: string[] = [];
+  for (const item of received) raw.push(typeof item === "string" ? item : item.toString("latin1"));
+  return raw;
+}
+
+function allFields(raw: RawFields, name: string): string[] {
+  return raw.filter((_item, index) => index % 2 === 1 && raw[index - 1]!.toLowerCase() === name);
+}
+
+/** What Content-Length says; undefined without one. */
+function lengthOf(fields: readonly string[]): number | undefined {
+  for (let i = 0; i < fields.length; i += 2) if (fields[i]!.length === 14 && fields[i]!.toLowerCase() === "content-length") return Number(fields[i + 1]);
+  return undefined;
 }
 
 const PHRASE = /^[\t\x20-\x7e\x80-\xff]+$/;

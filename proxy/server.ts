@@ -89,6 +89,7 @@ export async function startServer(parts: HandlerParts): Promise<ProxyServer> {
     line.exchange = undefined;
     if (entry === undefined) return;
     entry.response.once("close", () => {
+      if (line.exchange !== undefined) handler.closed(line.exchange);
       if (!entry.response.shouldKeepAlive || !entry.response.writableFinished) {
         line.over = true;
         line.queue.length = 0;

@@ -120,8 +120,8 @@ export class Stamps {
     const { clients, cookie } = this.#parts;
     if (exchange.clientKey !== undefined) {
       for (let i = 0; i + 1 < raw.length; i += 2) {
-        if (raw[i]!.length !== 10 || raw[i]!.toString("latin1").toLowerCase() !== "set-cookie") continue;
-        const marks = readSetCookie(raw[i + 1]!.toString("latin1"), cookie.name);
+        if (raw[i]!.length !== 10 || raw[i]!.toLowerCase() !== "set-cookie") continue;
+        const marks = readSetCookie(raw[i + 1]!, cookie.name);
         if (marks !== undefined) clients.remember(exchange.clientKey, marks);
       }
     }

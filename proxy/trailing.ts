@@ -13,7 +13,7 @@ import type { Dispatcher, errors as Errors } from "undici";
 import type { Limits } from "./limits.ts";
 
 // From its place, as the pool in upstreams.ts: the package's entry loads far more.
-const { BodyTimeoutError, ConnectTimeoutError, HeadersTimeoutError, InvalidArgumentError, SocketError } = createRequire(import.meta.url)("undici/lib/core/errors.js") as typeof Errors;
+export const { BodyTimeoutError, ConnectTimeoutError, HeadersTimeoutError, InvalidArgumentError, SocketError } = createRequire(import.meta.url)("undici/lib/core/errors.js") as typeof Errors;
 
 /** A request as relay.ts sends it. */
 export interface Sending {
@@ -21,12 +21,31 @@ export interface Sending {
   readonly method: Dispatcher.HttpMethod;
   /** Flat: name, value, name, value. */
   readonly headers: string[];
-  readonly body: Readable | null;
+  readonly body: Readable | Buffer | null;
+  /** 0: who sends it measures the time itself, and aborts. */
+  readonly headersTimeout: number;
+  readonly bodyTimeout: number;
+  /** A connection has one request at a time anyway; to hold others back from it would only be work. */
+  readonly blocking: false;
+}
+
+/**
+ * What becomes of a request: undici's own calls for it, which come with the fields as they were received. (Its other set of calls, with a controller,
+ * has them parsed into objects first, twice for each response.) False from `onHeaders` or `onData`: no more until `resume` is called.
+ */
+export interface Receiver {
+  /** It goes out now; `abort` ends it, and then `onError` comes. */
+  onConnect(abort: (reason: Error) => void): void;
+  /** Also for interim responses, whose answer counts for nothing. */
+  onHeaders(status: number, raw: readonly (Buffer | string)[], resume: () => void, statusText: string): boolean;
+  onData(chunk: Buffer): boolean;
+  onComplete(trailers: readonly (Buffer | string)[] | null): void;
+  onError(error: Error): void;
 }
 
 /** What relay.ts needs of an upstream; undici's pools are such. */
 export interface Sender {
-  dispatch(sending: Sending, handler: Dispatcher.DispatchHandler): unknown;
+  dispatch(sending: Sending, receiver: Receiver): unknown;
 }
 
 export type SendLimits = Pick<Limits, "connectMs" | "responseHeadMs" | "responseIdleMs" | "responseHeadBytes">;
@@ -42,40 +61,31 @@ export interface TrailingOptions {
 
 /** A sender whose requests end with trailers. */
 export function trailingSender(options: TrailingOptions): Sender {
-  return { dispatch: (sending, handler) => new TrailingRequest(options, handler).start(sending) };
+  return { dispatch: (sending, receiver) => new TrailingRequest(options, receiver).start(sending) };
 }
 
-/** One request; also the controller that its handler gets. */
-class TrailingRequest implements Dispatcher.DispatchController {
+class TrailingRequest {
   readonly #options: TrailingOptions;
-  readonly #handler: Dispatcher.DispatchHandler;
+  readonly #receiver: Receiver;
   #request: ClientRequest | undefined;
   #response: IncomingMessage | undefined;
   #timer: NodeJS.Timeout | undefined;
   #over = false;
-  aborted = false;
-  reason: Error | null = null;
-  paused = false;
+  #paused = false;
 
-  constructor(options: TrailingOptions, handler: Dispatcher.DispatchHandler) {
+  constructor(options: TrailingOptions, receiver: Receiver) {
     this.#options = options;
-    this.#handler = handler;
-  }
-
-  get rawHeaders(): string[] {
-    return this.#response?.rawHeaders ?? [];
-  }
-
-  get rawTrailers(): string[] {
-    return this.#response?.rawTrailers ?? [];
+    this.#receiver = receiver;
   }
 
   start({ path, method, headers, body }: Sending): void {
     const { origin, agent, limits } = this.#options;
     // Before there is a connection a body can fail as well: its client may go while the request waits for one.
-    body?.on("error", (error) => this.#fail(error));
-    body?.on("close", () => body.readableEnded || this.#fail(new SocketError("the body was taken away")));
-    this.#handler.onRequestStart?.(this, {});
+    if (body !== null && !Buffer.isBuffer(body)) {
+      body.on("error", (error) => this.#fail(error));
+      body.on("close", () => body.readableEnded || this.#fail(new SocketError("the body was taken away")));
+    }
+    this.#receiver.onConnect((reason) => this.#fail(reason));
     if (this.#over) return;
     const isTls = origin.protocol === "https:";
     let request: ClientRequest;
@@ -95,7 +105,7 @@ class TrailingRequest implements Dispatcher.DispatchController {
     request.on("error", (error) => this.#fail(error));
     request.on("close", () => this.#response === undefined && this.#fail(new SocketError("other side closed")));
     request.on("upgrade", () => this.#fail(new SocketError("bad upgrade")));
-    request.on("information", ({ statusCode, headers: early }) => !this.#over && this.#handler.onResponseStart?.(this, statusCode, early));
+    request.on("information", ({ statusCode, rawHeaders, statusMessage }) => !this.#over && this.#receiver.onHeaders(statusCode, rawHeaders, this.#resume, statusMessage));
     request.on("response", (response) => this.#onResponse(response));
     request.once("socket", (socket) => {
       if (this.#over) return;
@@ -104,24 +114,18 @@ class TrailingRequest implements Dispatcher.DispatchController {
     });
   }
 
-  abort(reason: Error): void {
-    this.aborted = true;
-    this.reason = reason;
-    this.#fail(reason);
-  }
-
-  pause(): void {
-    this.paused = true;
+  #pause(): void {
+    this.#paused = true;
     this.#response?.pause();
   }
 
-  resume(): void {
-    this.paused = false;
+  readonly #resume = (): void => {
+    this.#paused = false;
     this.#timer?.refresh();
     this.#response?.resume();
-  }
+  };
 
-  #send(request: ClientRequest, body: Readable | null): void {
+  #send(request: ClientRequest, body: Readable | Buffer | null): void {
     if (this.#over) return;
     const { limits, trailers } = this.#options;
     request.flushHeaders();
@@ -139,7 +143,8 @@ class TrailingRequest implements Dispatcher.DispatchController {
         this.#fail(error as Error);
       }
     };
-    if (body === null) {
+    if (body === null || Buffer.isBuffer(body)) {
+      if (body !== null) request.write(body);
       end();
       return;
     }
@@ -152,23 +157,23 @@ class TrailingRequest implements Dispatcher.DispatchController {
     const { limits } = this.#options;
     this.#response = response;
     if (this.#over) return;
-    this.#within(limits.responseIdleMs, () => (this.paused ? undefined : new BodyTimeoutError()));
+    this.#within(limits.responseIdleMs, () => (this.#paused ? undefined : new BodyTimeoutError()));
     response.on("data", (chunk: Buffer) => {
       if (this.#over) return;
       this.#timer?.refresh();
-      this.#handler.onResponseData?.(this, chunk);
+      if (!this.#receiver.onData(chunk)) this.#pause();
     });
     response.on("end", () => {
       if (this.#over) return;
       this.#over = true;
       clearTimeout(this.#timer);
-      this.#handler.onResponseEnd?.(this, {});
+      this.#receiver.onComplete(response.rawTrailers);
       // What is left of the request is of no use to anybody.
       if (!this.#request!.writableFinished) this.#request!.destroy();
     });
     response.on("error", (error) => this.#fail(error));
     response.on("close", () => response.complete || this.#fail(new SocketError("other side closed")));
-    this.#handler.onResponseStart?.(this, response.statusCode!, response.headers, response.statusMessage);
+    if (!this.#receiver.onHeaders(response.statusCode!, response.rawHeaders, this.#resume, response.statusMessage ?? "")) this.#pause();
   }
 
   /** Fails after a time without a refresh, unless `late` says that nobody is late; then the time runs again. */
@@ -189,6 +194,6 @@ class TrailingRequest implements Dispatcher.DispatchController {
     // As undici's errors say it, for who asks whether the connection had served anything before.
     if (!("socket" in error) || error.socket === null) Object.assign(error, { socket: { bytesRead: this.#request?.socket?.bytesRead ?? 0 } });
     this.#request?.destroy();
-    this.#handler.onResponseError?.(this, error);
+    this.#receiver.onError(error);
   }
 }

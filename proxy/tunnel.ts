@@ -60,7 +60,7 @@ export function openTunnel(task: TunnelTask): void {
   });
   outgoing.on("response", (response) => {
     if (!over()) return;
-    const raw = rawBuffers(response);
+    const raw = response.rawHeaders;
     if (task.onHead(response.statusCode ?? 502, raw) === "drop") outgoing.destroy();
     else void passRefusal(task, response, raw);
   });
@@ -93,7 +93,7 @@ async function join(task: TunnelTask, response: IncomingMessage, upstream: Socke
   // A clean end has been passed on by the pipes; whatever else closes a side closes both.
   upstream.once("close", () => socket.writableFinished || socket.destroy());
   socket.once("close", () => upstream.writableFinished || upstream.destroy());
-  const raw = rawBuffers(response);
+  const raw = response.rawHeaders;
   const { fields } = await task.added(raw);
   if (socket.destroyed || upstream.destroyed) {
     breakBoth();
@@ -113,8 +113,4 @@ function headText({ statusCode, statusMessage }: IncomingMessage, fields: readon
   let text = `HTTP/1.1 ${statusCode} ${statusMessage ?? ""}\r\n`;
   for (let i = 0; i < fields.length; i += 2) text += `${fields[i]}: ${fields[i + 1]}\r\n`;
   return `${text}\r\n`;
-}
-
-function rawBuffers({ rawHeaders }: IncomingMessage): RawFields {
-  return rawHeaders.map((item) => Buffer.from(item, "latin1"));
 }

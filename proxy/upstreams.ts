@@ -7,12 +7,22 @@
 import { Agent } from "node:http";
 import { Agent as TlsAgent } from "node:https";
 import { createRequire } from "node:module";
+import type { OnReadOpts, Socket } from "node:net";
 import type { Pool as PoolType } from "undici";
 import type { Limits } from "./limits.ts";
 import { trailingSender, type Sender } from "./trailing.ts";
 
 // The package's entry also loads fetch, WebSocket, caches and mocks: 9 MiB of memory that a proxy has no use for.
 const Pool = createRequire(import.meta.url)("undici/lib/dispatcher/pool.js") as typeof PoolType;
+
+/** What a connection reads into, for the moment until it is copied: Node's own way takes and gives back 64 KiB for each read, however short. */
+const SHARED = Buffer.allocUnsafeSlow(64 << 10);
+const READ_SHARED: OnReadOpts = {
+  buffer: SHARED,
+  callback(this: Socket, count: number) {
+    return this.push(Buffer.from(SHARED.subarray(0, count)));
+  },
+};
 
 /** A primary that came back gets its old pool; more former primaries than this are forgotten. */
 const PEERS_MAX = 3;
@@ -28,8 +38,10 @@ export class Upstream {
     this.#origin = new URL(origin);
     this.#limits = limits;
     this.#pool = new Pool(origin, {
-      connections: limits.upstreamConnections, pipelining: 1, connect: { timeout: limits.connectMs }, headersTimeout: limits.responseHeadMs,
-      bodyTimeout: limits.responseIdleMs, maxHeaderSize: limits.responseHeadBytes,
+      connections: limits.upstreamConnections, pipelining: 1,
+      // What TLS reads is not what it hands on.
+      connect: { timeout: limits.connectMs, ...(this.#origin.protocol === "http:" ? { onread: READ_SHARED } : {}) },
+      maxHeaderSize: limits.responseHeadBytes,
     });
     this.#agent = new (this.#origin.protocol === "https:" ? TlsAgent : Agent)({ keepAlive: false, maxSockets: limits.upstreamConnections });
   }

@@ -7,6 +7,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { forkProxy, rawClient, rawRequest, startNode, statuses, temporary, until } from "./support.ts";
 
@@ -108,9 +109,27 @@ test("an application that breaks off before its head makes 502 that admits not t
 test("an application that does not answer in time makes 504", async (t) => {
   const { proxy, app } = await startNode(t, { limits: { responseHeadMs: 1_000, connectMs: 1_000 } });
   app.handler = () => {};
-  const response = await fetch(proxy.url);
-  assert.equal(response.status, 504);
-  assert.match(await response.text(), /did not answer in time/);
+  for (const ask of [{}, { headers: { te: "trailers" } }, { method: "POST", body: "short" }, { method: "POST", body: new Blob(["a stream"]).stream(), duplex: "half" }]) {
+    const response = await fetch(proxy.url, ask as RequestInit);
+    assert.equal(response.status, 504);
+    assert.match(await response.text(), /did not answer in time/);
+  }
+});
+
+test("a response that stops in its middle is broken off after a time; one that the proxy itself holds back for longer is not", async (t) => {
+  const { proxy, app, engine } = await startNode(t, { limits: { responseIdleMs: 300 }, config: { ackTimeoutMs: 60_000 } });
+  app.handler = (_request, response) => void response.setHeader("Content-Length", 10).write("begun");
+  for (const ask of [{}, { headers: { te: "trailers" } }, { method: "POST", body: "short" }]) {
+    const response = await fetch(proxy.url, ask);
+    assert.equal(response.status, 200);
+    await assert.rejects(response.text());
+  }
+  app.handler = (_request, response) => void response.end("complete");
+  const held = fetch(proxy.url, { method: "POST", body: "short", headers: { "sluice-ack": "1" } });
+  await until("the proxy to wait for a follower", () => engine.replicaWaits === 1);
+  await sleep(1_000);
+  engine.replicate(1);
+  assert.equal(await (await held).text(), "complete");
 });
 
 test("heads beyond the bounds are 431, bodies 413, slow ones 408", async (t) => {
