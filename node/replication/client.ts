@@ -79,6 +79,8 @@ interface ReplicationStub extends grpc.Client {
 const BACKOFF_MS = [50, 100, 200, 500, 1_000, 2_000];
 const SILENCE_MS_MAX = 10_000;
 const DAMAGE_CHECK_MS = 1_000;
+/** How long the primary may take to say where it stands. */
+const POSITIONS_MS = 10_000;
 const REFETCH_LOOK_MS = 10;
 
 export class ReplicationClient {
@@ -458,6 +460,8 @@ export class ReplicationClient {
    */
   async refetch(name: string): Promise<void> {
     if (!this.connected) throw new AppError("REPAIR_REFUSED", [name, `this node has no stream from the primary (${this.#options.address}) now`]);
+    // One that is new there comes before anybody says where it stands.
+    if (!this.#primaryPositions.has(name)) for (const position of (await this.primaryPositions([name], POSITIONS_MS)).positions) this.#primaryAt(position);
     if (!this.#primaryPositions.has(name)) throw new AppError("DATABASE_NOT_FOUND", [name]);
     const incoming = this.#of(name);
     const ended = async (): Promise<void> => {
