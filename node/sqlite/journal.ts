@@ -51,13 +51,17 @@ export function journalPages(read: ReadAt, fileSize: number, header?: JournalHea
   return complete ? pages : undefined;
 }
 
-/** The page as it was before the transaction: the first record that saves it. Undefined when none does. */
+/**
+ * The page as it was before the transaction: the first record that saves it. Undefined when none does. A record with a wrong checksum is left over from
+ * another transaction, in a journal that is kept (PERSIST) and now goes on to the end of the file (synchronous=OFF): what it saved is older.
+ */
 export function originalPage(read: ReadAt, fileSize: number, pgno: number, header?: JournalHeader): Buffer | undefined {
   let found: Buffer | undefined;
-  forEachRecord(read, fileSize, header, (recordPgno, offset, pageSize) => {
+  forEachRecord(read, fileSize, header, (recordPgno, offset, pageSize, nonce) => {
     if (recordPgno !== pgno) return true;
-    const page = Buffer.alloc(pageSize);
-    if (read(page, offset + 4) === pageSize) found = page;
+    const record = Buffer.alloc(pageSize + 4);
+    if (read(record, offset + 4) < record.length || record.readUInt32BE(pageSize) !== recordChecksum(nonce, record.subarray(0, pageSize))) return true;
+    found = record.subarray(0, pageSize);
     return false;
   });
   return found;

@@ -111,3 +111,28 @@ test("commits that gave no signal are found below a WAL whose own page 1 a check
   await store.flushAll();
   assert.equal(store.databases.get(DATABASE)!.database.position.checksum, content());
 });
+
+test("a transaction that is rolled back over the journal of a commit that gave no signal does not pass off half of that commit as its own", async () => {
+  const { root, store, db, other: reader, content } = await begun();
+  reader.close();
+  // All of it is in the log, in a journal mode whose end is a signal.
+  db.pragma("journal_mode = delete");
+  for (const suffix of ["-wal", "-shm"]) store.afterUnlink(`${DATABASE}${suffix}`);
+  await store.primaryOf(DATABASE).diff("it is asked for");
+  assert.equal(store.databases.get(DATABASE)!.database.position.checksum, content());
+
+  db.exec(`PRAGMA journal_mode = persist; PRAGMA synchronous = off; BEGIN; ${change(5)}; ${change(15)}; ${change(25)}; COMMIT`);
+  const committed = content();
+  const recorded: bigint[] = [];
+  store.onChange(({ position }) => void recorded.push(position.checksum));
+  const other = new Database(join(root, "files", DATABASE), { timeout: 10_000 });
+  try {
+    other.exec(`PRAGMA synchronous = off; BEGIN; ${change(10)}`);
+    // What a mount asks before the journal of this goes.
+    await store.beforeUnlink(`${DATABASE}-journal`);
+    other.exec("ROLLBACK");
+  } finally {
+    other.close();
+  }
+  assert.deepEqual(recorded, [committed]);
+});
