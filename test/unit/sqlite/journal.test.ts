@@ -161,10 +161,18 @@ function build(pageSize: number, segments: readonly { nRec?: number; unsynced?: 
     for (const pgno of segment.pgnos) {
       const record = Buffer.alloc(pageSize + 8, pgno);
       record.writeUInt32BE(pgno, 0);
+      record.writeUInt32BE(checksumOf(record.subarray(4, 4 + pageSize)), 4 + pageSize);
       push(record);
     }
   }
   return Buffer.concat(parts);
+}
+
+/** Of a record whose nonce is 0. */
+function checksumOf(page: Buffer): number {
+  let sum = 0;
+  for (let at = page.length - 200; at > 0; at -= 200) sum += page[at]!;
+  return sum;
 }
 
 const found = (journal: Buffer): number[] | undefined => {
@@ -184,8 +192,12 @@ test("segments that are empty, not synced, or count to the end of the file are r
   const named = Buffer.concat([build(512, [{ nRec: RECORDS_TO_END, pgnos: [5, 6] }], 0x7fffffff), superJournalTail(512, "/tmp/a.db-mj0123AB9CD".padEnd(520, "9"))]);
   assert.deepEqual(found(named), [5, 6], "the lock page's number begins the name of a super-journal");
   const twice = build(512, [{ pgnos: [5] }, { pgnos: [5] }]);
-  twice.fill(1, 512 + 4, 512 + 4 + 512);
+  const first = twice.subarray(512 + 4, 512 + 4 + 512);
+  first.fill(1);
+  twice.writeUInt32BE(checksumOf(first), 512 + 4 + 512);
   assert.deepEqual(originalPage(readerOf(twice), twice.length, 5), Buffer.alloc(512, 1), "the first record counts");
+  twice.writeUInt32BE(checksumOf(first) + 1, 512 + 4 + 512);
+  assert.deepEqual(originalPage(readerOf(twice), twice.length, 5), Buffer.alloc(512, 5), "unless another transaction has left it");
 });
 
 /** What a transaction over several databases appends to each journal: the name of the file whose removal commits it. */
