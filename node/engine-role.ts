@@ -230,9 +230,9 @@ export class EngineRole implements RoleHost {
       if (lacking !== undefined) throw new AppError("ELECTION_LACKS", [lacking]);
     }
     const refused = this.#refusals();
-    for (const { nodeId, stored } of this.#fresh()) {
+    for (const { advertise, stored } of this.#fresh()) {
       const more = aheadIn(stored, storedOf(store), refused).filter((name) => this.#parts.isSync(name));
-      if (more.length > 0) throw new AppError("ELECTION_LACKS", [`node ${nodeId} has more of ${more.join(", ")}, which this node cannot get`]);
+      if (more.length > 0) throw new AppError("ELECTION_LACKS", [`the node at ${advertise} has more of ${more.join(", ")}, which this node cannot get`]);
     }
   }
 

@@ -308,13 +308,17 @@ class Engine {
     if (this.#isPrimary()) return this.#self.name!;
     if (!this.#config.lease.candidate) throw new AppError("HANDOFF_REFUSED", ["this node is no candidate (lease.candidate: false)"]);
     const primary = this.#roles.primary;
-    if (primary !== undefined && this.#leases.type !== "static") await this.#role.peers.requestHandoff(primary.holder.advertise, this.#self.name!, PROMOTE_MS);
-    else {
-      this.#role.forced = force;
-      await this.#roles.take();
+    try {
+      if (primary !== undefined && this.#leases.type !== "static") await this.#role.peers.requestHandoff(primary.holder.advertise, this.#self.name!, PROMOTE_MS);
+      else {
+        this.#role.forced = force;
+        await this.#roles.take();
+      }
+      for (const until = Date.now() + PROMOTE_MS; Date.now() < until; await sleep(10)) if (this.#isPrimary()) return this.#self.name!;
+    } finally {
+      // It is for this attempt, however it ends: a later election waits again.
+      this.#role.forced = false;
     }
-    for (const until = Date.now() + PROMOTE_MS; Date.now() < until; await sleep(10)) if (this.#isPrimary()) return this.#self.name!;
-    this.#role.forced = false;
     const { lacking } = this.#roles;
     if (lacking !== undefined) throw new AppError("ELECTION_LACKS", [lacking]);
     throw new AppError("HANDOFF_REFUSED", [`this node did not become the primary within ${PROMOTE_MS / 1_000} s (${this.#roles.state})`]);

@@ -78,6 +78,11 @@ export function readDatabaseHeader(bytes: Uint8Array): DatabaseHeader | undefine
   return header;
 }
 
+/** Whether the file holds as many pages as its header says, where that can be believed: a copy that has only begun does not. */
+export function isComplete(header: DatabaseHeader, fileSize: number): boolean {
+  return header.changeCounter !== header.versionValidFor || header.pageCount * header.pageSize <= fileSize;
+}
+
 /**
  * Pages of a database that is not in WAL mode: what its header says, where the header can be believed (written by a SQLite that keeps the
  * count, and not more than the file has), else what the file has. The two differ after a commit that shrinks the database: the

@@ -136,7 +136,7 @@ export class Primary {
     this.#isOverLogged = this.database.pageSize > 0 && this.#firstPageSum() === this.database.sums.get(1);
     if (this.database.paths.mount !== undefined || this.#shortLives >= SHORT_LIVES_MAX || !this.turn.idle || this.#gap || this.database.distrust !== undefined) return;
     try {
-      openWithFirstPage(this.database);
+      this.wal.captured = openWithFirstPage(this.database) ?? this.wal.captured;
     } catch (error) {
       this.#report(`"${this.database.name}" is opened without a first page in its WAL`, error);
     }

@@ -10,7 +10,7 @@ import fs from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { splitCompanion, type MountHooks, type WalCommit } from "../core/mount-hooks.ts";
 import { files } from "../io/files.ts";
-import { isDatabaseHeader } from "../sqlite/database-header.ts";
+import { isComplete, readDatabaseHeader, type DatabaseHeader } from "../sqlite/database-header.ts";
 import { AppError } from "../../proto/errors.ts";
 import { formatPosition, ZERO_POSITION } from "../../proto/position.ts";
 import { Aside } from "./aside.ts";
@@ -164,16 +164,21 @@ export class Store implements MountHooks {
   }
 
   #looksLikeDatabase(name: string): boolean {
+    return this.#headOf(name) !== undefined;
+  }
+
+  #headOf(name: string): { readonly header: DatabaseHeader; readonly bytes: number } | undefined {
     try {
       const fd = fs.openSync(databasePaths(this.#options.dataDir, name).database, "r");
       try {
         const head = Buffer.alloc(100);
-        return fs.readSync(fd, head, 0, 100, 0) === 100 && isDatabaseHeader(head);
+        const header = fs.readSync(fd, head, 0, 100, 0) === 100 ? readDatabaseHeader(head) : undefined;
+        return header === undefined ? undefined : { header, bytes: fs.fstatSync(fd).size };
       } finally {
         fs.closeSync(fd);
       }
     } catch {
-      return false; // Vanished, or not a regular file.
+      return undefined; // Vanished, or not a regular file.
     }
   }
 
@@ -499,8 +504,11 @@ export class Store implements MountHooks {
     try {
       const target = databasePaths(this.#options.dataDir, path).database;
       const watcher = fs.watch(target, { persistent: false }, () => {
-        if (!fs.existsSync(target)) this.#stopWatchingNewborn(path);
-        else if (this.#looksLikeDatabase(path) && !this.#rawWriters.has(path)) this.#discover(path, false);
+        if (!fs.existsSync(target)) return this.#stopWatchingNewborn(path);
+        if (this.#rawWriters.has(path)) return;
+        // Half a copy is nobody's transaction. With its next write, or its last close, it is looked at again.
+        const head = this.#headOf(path);
+        if (head !== undefined && isComplete(head.header, head.bytes)) this.#discover(path, false);
       });
       watcher.on("error", () => this.#stopWatchingNewborn(path));
       this.#newborn.set(path, watcher);

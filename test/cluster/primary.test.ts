@@ -413,6 +413,25 @@ describe("on the primary", { timeout: 400_000 }, () => {
     assert.equal(shell(b.path("new.db"), "SELECT count(*) FROM t"), "5", `${bytes.length} bytes`);
   });
 
+  test("a database that a program writes little by little, past SQLite, is one transaction", async () => {
+    const source = join(cluster.folder, "little.db");
+    await program.exec(source, "PRAGMA journal_mode = delete", TABLE, ROWS(300, 1000));
+    const bytes = fs.readFileSync(source);
+    // By a descriptor that can read too, as SQLite's are.
+    const fd = fs.openSync(a.path("little.db"), "w+");
+    for (const [n, at] of [0, bytes.length >> 1].entries()) {
+      fs.writeSync(fd, bytes, at, bytes.length - at - (n === 0 ? bytes.length - (bytes.length >> 1) : 0), at);
+      // The node looks, and captures what is to be captured.
+      await program.exec(a.path("meanwhile.db"), `CREATE TABLE t${n}(x)`);
+      await assertSame(cluster, "meanwhile.db");
+    }
+    fs.closeSync(fd);
+    await until("it to be a database", () => fs.existsSync(a.path("little.db-pos")));
+    await assertSame(cluster, "little.db");
+    assert.ok(fs.readFileSync(a.path("little.db")).equals(bytes));
+    assert.equal(txidOf(a, "little.db"), 1);
+  });
+
   test("cp of a database into the mount is one transaction, and so is cp over a database that is there", async () => {
     const source = join(cluster.folder, "source.db");
     await program.exec(source, "PRAGMA journal_mode = delete", TABLE, ROWS(3000, 1000));

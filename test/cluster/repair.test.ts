@@ -181,6 +181,18 @@ describe("verify and repair", () => {
     assert.equal(code, 0, output);
   });
 
+  test("a database that has just begun can be repaired before the primary has said again where it stands", async () => {
+    // The primary says so each second: of several in a row most come in between.
+    for (let n = 0; n < 5; n++) {
+      const name = `new${n}.db`;
+      await program.exec(a.path(name), "PRAGMA journal_mode = wal", "CREATE TABLE t(x)", "INSERT INTO t VALUES (1)");
+      await cluster.inStep(name);
+      const { code, output } = await sluice("repair", "--from", "peer", "--name", name, "-c", b.config);
+      assert.equal(code, 0, output);
+      await assertSame(cluster, name);
+    }
+  });
+
   test("repair is refused on the primary, for a database that nobody has, and without a primary; nothing is wrong is said as such", async () => {
     const onPrimary = await sluice("repair", "--from", "peer", "--name", NAME, "-c", a.config);
     assert.equal(onPrimary.code, 1);

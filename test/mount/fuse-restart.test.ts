@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import * as fs from "node:fs";
+import * as os from "node:os";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { run, skipWithoutMount, TestMount, until } from "../support/fuse-mount.ts";
@@ -148,6 +149,26 @@ test("a server that is stopped leaves the mount to the next one", { skip: skipWi
     const reading = run("cat", [mount.path("a")]);
     await mount.serve(true);
     assert.equal((await reading).stdout, "a");
+  } finally {
+    await mount.dispose();
+  }
+});
+
+/** The nice value of each thread of a process that runs (field 19 of its stat). */
+function nicesOf(pid: number): number[] {
+  return fs.readdirSync(`/proc/${pid}/task`).map((thread) => {
+    const stat = fs.readFileSync(`/proc/${pid}/task/${thread}/stat`, "latin1");
+    return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[16]);
+  });
+}
+
+test("of all threads of a server, the one that answers the kernel comes before what keeps the processors busy, and no other does", { skip: skipWithoutMount }, async () => {
+  const mount = await TestMount.start();
+  try {
+    const own = os.getPriority();
+    const nices = nicesOf(mount.serverPid);
+    assert.equal(nices.filter((nice) => nice < own).length, 1, nices.join());
+    assert.ok(nices.length > 2);
   } finally {
     await mount.dispose();
   }

@@ -1,23 +1,13 @@
 /** The example application in a real browser, on a follower of a real cluster: news, a chat, a GET that writes, a strong read, an upload, and own writes. */
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { CHROMIUM, openPage } from "../support/browser.ts";
 import { TestCluster, until } from "../support/cluster.ts";
+import { EXAMPLE_SERVER, expressMissing } from "../support/express.ts";
 
-const SERVER = fileURLToPath(new URL("../../examples/express/server.js", import.meta.url));
-const missing = ((): string | false => {
-  if (CHROMIUM === undefined) return "SKIPPED: no Chromium on this machine, so the pages of the example are not opened in a browser";
-  try {
-    createRequire(SERVER).resolve("express");
-    return false;
-  } catch {
-    return "SKIPPED: express is not installed; run `npm install` in examples/express";
-  }
-})();
+const missing = CHROMIUM === undefined ? "SKIPPED: no Chromium on this machine, so the pages of the example are not opened in a browser" : expressMissing;
 if (missing !== false) console.error(missing);
 
 /** The smallest PNG there is: one pixel. */
@@ -26,7 +16,7 @@ const PIXEL = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQ
 test("the page on a follower shows news, own writes, visits, pictures, the chat and a strong read", { skip: missing }, async (t) => {
   const cluster = await TestCluster.make(["a", "b"], (name) => [
     "proxy: {listen: 127.0.0.1:$PROXY, target: 127.0.0.1:$APP, maxLag: 60s, hold: 60s, limits: {restart: 60s}, rules: [{path: /chat, to: primary}]}",
-    `exec: [env, "DATABASE=$FOLDER/${name}/mnt/notes.db", "PORT=$APP", "${process.execPath}", "${SERVER}"]`,
+    `exec: [env, "DATABASE=$FOLDER/${name}/mnt/notes.db", "PORT=$APP", "${process.execPath}", "${EXAMPLE_SERVER}"]`,
   ].join("\n"));
   t.after(() => cluster.dispose());
   for (const node of cluster.nodes) node.start();

@@ -6,24 +6,15 @@ import { createRequire } from "node:module";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { fileURLToPath } from "node:url";
+import { EXAMPLE_SERVER, expressMissing } from "../support/express.ts";
 import { startNode, temporary, until } from "./support.ts";
 
-const SERVER = fileURLToPath(new URL("../../examples/express/server.js", import.meta.url));
-const missing = ((): string | false => {
-  try {
-    createRequire(SERVER).resolve("express");
-    return false;
-  } catch {
-    return "SKIPPED: express is not installed; run `npm install` in examples/express";
-  }
-})();
-if (missing !== false) console.error(missing);
+if (expressMissing !== false) console.error(expressMissing);
 
 interface Example { readonly url: string; readonly port: number; readonly child: ChildProcess; readonly database: string }
 
 async function startExample(t: TestContext, database = join(temporary(t), "notes.db")): Promise<Example> {
-  const child = spawn(process.execPath, [SERVER], { env: { ...process.env, DATABASE: database, PORT: "0" }, stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(process.execPath, [EXAMPLE_SERVER], { env: { ...process.env, DATABASE: database, PORT: "0" }, stdio: ["ignore", "pipe", "inherit"] });
   t.after(async () => {
     if (child.exitCode === null && child.signalCode === null) {
       child.kill("SIGKILL");
@@ -38,7 +29,7 @@ async function startExample(t: TestContext, database = join(temporary(t), "notes
 
 const form = (fields: Record<string, string>): RequestInit => ({ method: "POST", body: new URLSearchParams(fields), redirect: "manual" });
 
-test("the example shows, adds, finds and deletes notes, as pages and as JSON", { skip: missing }, async (t) => {
+test("the example shows, adds, finds and deletes notes, as pages and as JSON", { skip: expressMissing }, async (t) => {
   const { url, child } = await startExample(t);
   assert.deepEqual(await (await fetch(`${url}/health`)).json(), { status: "ok", notes: 0 });
   const added = await fetch(`${url}/notes`, form({ author: "Ada <b>", body: 'Hello & "welcome"' }));
@@ -67,10 +58,10 @@ test("the example shows, adds, finds and deletes notes, as pages and as JSON", {
   assert.deepEqual(await once(child, "exit"), [0, null]);
 });
 
-test("the example starts and reads while somebody else holds the write lock, and answers 503 to writes", { skip: missing }, async (t) => {
+test("the example starts and reads while somebody else holds the write lock, and answers 503 to writes", { skip: expressMissing }, async (t) => {
   const first = await startExample(t);
   await fetch(`${first.url}/notes`, form({ author: "Ada", body: "one" }));
-  const Database = createRequire(SERVER)("better-sqlite3") as typeof import("better-sqlite3");
+  const Database = createRequire(EXAMPLE_SERVER)("better-sqlite3") as typeof import("better-sqlite3");
   const holder = new Database(first.database);
   t.after(() => holder.close());
   holder.exec("BEGIN IMMEDIATE");
@@ -82,14 +73,14 @@ test("the example starts and reads while somebody else holds the write lock, and
   assert.equal((await fetch(`${second.url}/notes`, form({ author: "Bob", body: "two" }))).status, 303);
 });
 
-test("two examples that start together on an empty database share one table", { skip: missing }, async (t) => {
+test("two examples that start together on an empty database share one table", { skip: expressMissing }, async (t) => {
   const database = join(temporary(t), "notes.db");
   const both = await Promise.all([startExample(t, database), startExample(t, database)]);
   for (const { url } of both) assert.equal((await fetch(`${url}/notes`, form({ author: "x", body: "y" }))).status, 303);
   for (const { url } of both) assert.deepEqual(await (await fetch(`${url}/health`)).json(), { status: "ok", notes: 2 });
 });
 
-test("behind the proxy the example's responses say which node answered, and its forms set the cookie", { skip: missing }, async (t) => {
+test("behind the proxy the example's responses say which node answered, and its forms set the cookie", { skip: expressMissing }, async (t) => {
   const example = await startExample(t);
   const { proxy } = await startNode(t, { name: "a", target: example.port });
   const write = await until("the proxy to know its role", async () => {
@@ -102,7 +93,7 @@ test("behind the proxy the example's responses say which node answered, and its 
   assert.match(await read.text(), /through the proxy/);
 });
 
-test("events, uploads, the chat and a GET that writes go through the proxies of a follower and of the primary", { skip: missing }, async (t) => {
+test("events, uploads, the chat and a GET that writes go through the proxies of a follower and of the primary", { skip: expressMissing }, async (t) => {
   const onPrimary = await startExample(t);
   // The follower's database lies beside a file that names the primary, as in a mount. Its content is its own: nothing replicates here.
   const folder = temporary(t);

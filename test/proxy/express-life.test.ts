@@ -11,24 +11,16 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
-import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import Database from "better-sqlite3";
 import { TestCluster, sluice, until, type TestNode } from "../support/cluster.ts";
+import { expressMissing } from "../support/express.ts";
 import { isRunning } from "../support/running.ts";
 
 const APP = fileURLToPath(new URL("../fixtures/express-life/app.ts", import.meta.url));
-const missing = ((): string | false => {
-  try {
-    createRequire(new URL("../../examples/express/server.js", import.meta.url)).resolve("express");
-    return false;
-  } catch {
-    return "SKIPPED: express is not installed; run `npm install` in examples/express";
-  }
-})();
-if (missing !== false) console.error(missing);
+if (expressMissing !== false) console.error(expressMissing);
 
 /** Where no machine dies the lease never changes hands by itself, however slow this machine is. */
 const TTL_LONG = "60s";
@@ -308,7 +300,7 @@ const DISTURBANCES: readonly Disturbance[] = [
 ];
 
 for (const { name, breaks = false, run } of DISTURBANCES) {
-  test(`${name}, on each node in turn: no client sees what README does not promise`, { skip: missing }, async (t) => {
+  test(`${name}, on each node in turn: no client sees what README does not promise`, { skip: expressMissing }, async (t) => {
     const stage = await openStage(t, breaks ? TTL_SHORT : TTL_LONG);
     const { nodes } = stage.cluster;
     const clients = nodes.map((node) => new Client(node.ports.proxy, `of-${node.name}`));

@@ -1,0 +1,44 @@
+/**
+ * The frame that the node puts into a WAL that has just been created is no transaction: capture goes on behind it, however late it looks.
+ *
+ * The application's opening is made of its two system calls here, so that its first commit surely comes before the first look.
+ */
+import assert from "node:assert/strict";
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import Database from "better-sqlite3";
+import { WAL_HEADER_SIZE } from "../../node/sqlite/wal.ts";
+import { DATABASE, openStore } from "./node-store.ts";
+
+test("a commit that comes before the first look into a WAL gets one TXID, though the WAL begins with a frame of the node's own", async (t) => {
+  const root = fs.mkdtempSync(join(tmpdir(), "sluice-opening-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const { store } = openStore(root);
+  t.after(() => store.close({ clean: false }));
+  await store.becomePrimary(1, { live: false });
+  const path = join(root, "files", DATABASE);
+  const program = (run: (db: Database.Database) => void): void => {
+    const db = new Database(path);
+    run(db);
+    db.close();
+    for (const suffix of ["-wal", "-shm"]) store.afterUnlink(`${DATABASE}${suffix}`);
+  };
+  program((db) => db.exec("PRAGMA journal_mode = wal; CREATE TABLE t(body)"));
+  store.afterCreate(DATABASE);
+  store.afterLastClose(DATABASE);
+  await store.primaryOf(DATABASE).diff("a database that appeared");
+  for (let opening = 1; opening <= 3; opening++) {
+    const { txid } = store.databases.get(DATABASE)!.database.position;
+    fs.writeFileSync(`${path}-wal`, "");
+    store.afterCreate(`${DATABASE}-wal`);
+    assert.ok(fs.statSync(`${path}-wal`).size > WAL_HEADER_SIZE, "the WAL begins with a frame");
+    const db = new Database(path);
+    for (let commit = 0; commit < opening; commit++) db.exec("INSERT INTO t VALUES (randomblob(100))");
+    await store.flushAll();
+    db.close();
+    for (const suffix of ["-wal", "-shm"]) store.afterUnlink(`${DATABASE}${suffix}`);
+    assert.equal(store.databases.get(DATABASE)!.database.position.txid - txid, opening);
+  }
+});
