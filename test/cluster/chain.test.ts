@@ -9,8 +9,9 @@ import * as fs from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import Database from "better-sqlite3";
-import { createChain } from "../support/chain.ts";
+import { createChain, stateOf } from "../support/chain.ts";
 import { TestCluster, sluice, until } from "../support/cluster.ts";
+import { LogRecorder } from "../support/log-states.ts";
 import { Random, seedOfRun } from "../support/random.ts";
 
 const CHAIN = new URL("../support/chain.ts", import.meta.url).pathname;
@@ -37,6 +38,7 @@ test("every snapshot that a reader sees on a follower is a committed state of th
   try {
     const [a, b] = cluster.nodes as [TestCluster["nodes"][0], TestCluster["nodes"][0]];
     createChain(a.path("chain.db"));
+    const recorder = new LogRecorder(a.data, "chain.db", join(cluster.folder, "kept"));
     await cluster.inStep("chain.db");
     const readers = [start("read", b.path("chain.db")), start("read", b.path("chain.db"))];
     await until("the readers to have begun", () => readers.every(({ lines }) => lines.includes("r")));
@@ -45,10 +47,20 @@ test("every snapshot that a reader sees on a follower is a committed state of th
     assert.deepEqual(codes, [0, 0, 0], `seed ${seed}: a writer failed`);
     await cluster.inStep("chain.db");
     for (const reader of readers) reader.kill();
+    const committed = new Map(writers.flatMap(({ lines }) => lines).map((line) => line.split(" ").slice(1) as [string, string]));
+    // What the primary has captured, whether or not a reader has seen it.
+    let reached = 0;
+    const captured = recorder.walk(join(cluster.folder, "replayed.db"), (txid) => {
+      const state = stateOf(join(cluster.folder, "replayed.db"));
+      assert.ok(typeof state === "object", `seed ${seed}: TXID ${txid} of the primary's log: ${String(state)}`);
+      assert.ok(state.n >= reached, `seed ${seed}: TXID ${txid} of the primary's log goes back from state ${reached} to ${state.n}`);
+      if (state.n > 0) assert.equal(committed.get(String(state.n)), state.hash, `seed ${seed}: TXID ${txid} of the primary's log, state ${state.n}, was never committed`);
+      reached = state.n;
+    });
+    assert.equal(reached, Math.max(...[...committed.keys()].map(Number)), `seed ${seed}: the last state in the primary's log`);
     const ends = await Promise.all(readers.map(({ done }) => done));
     assert.deepEqual(ends, [null, null], `seed ${seed}: a reader on the follower has ended by itself: ${readers.map(({ lines }) => lines.at(-1)).join(", ")}`);
 
-    const committed = new Map(writers.flatMap(({ lines }) => lines).map((line) => line.split(" ").slice(1) as [string, string]));
     assert.equal(committed.size, COMMITS - COMMITS % 3 - rolledBack(writers), `seed ${seed}`);
     let states = 0;
     for (const { lines } of readers) {
@@ -63,7 +75,7 @@ test("every snapshot that a reader sees on a follower is a committed state of th
       }
     }
     assert.ok(states > 10, `seed ${seed}: the readers saw only ${states} states`);
-    t.diagnostic(`${committed.size} commits, ${states} verified snapshots on the follower`);
+    t.diagnostic(`${committed.size} commits, ${captured} states in the log and ${states} snapshots on the follower verified`);
 
     const db = new Database(a.path("chain.db"), { timeout: 20_000 });
     db.pragma("wal_checkpoint(TRUNCATE)");

@@ -34,6 +34,21 @@ function link(db: Database.Database): { n: number; hash: string; digest: string 
   return (db.prepare("SELECT n, hash, digest FROM chain ORDER BY n DESC LIMIT 1").get() as { n: number; hash: string; digest: string } | undefined) ?? { n: 0, hash: "", digest: "0" };
 }
 
+/** What a database file holds, when it is one committed state; else what is wrong with it. */
+export function stateOf(path: string): { n: number; hash: string } | string {
+  const db = new Database(path, { readonly: true });
+  try {
+    if (db.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'chain'").get() === undefined) return { n: 0, hash: "" };
+    const state = link(db);
+    const digest = digestOf(db).toString();
+    return digest === state.digest ? { n: state.n, hash: state.hash } : `state ${state.n} is torn: digest ${digest} instead of ${state.digest}`;
+  } catch (error) {
+    return String(error);
+  } finally {
+    db.close();
+  }
+}
+
 const MODES = ["wal", "wal", "wal", "wal", "delete", "truncate", "persist"] as const;
 
 /** One random transaction, and now and then a change of how the database works. */
