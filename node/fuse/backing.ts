@@ -8,6 +8,7 @@
 import * as fs from "node:fs";
 import { join } from "node:path";
 import * as abi from "./abi.ts";
+import { isJournal } from "./policy.ts";
 import type { Request } from "./wire.ts";
 
 /** Sets times to the nanosecond; "now" and "omit" as utimensat(2) has them. Only the main thread can. */
@@ -66,12 +67,18 @@ export function dropPrivileges(file: string): void {
 export function applyAttributes(file: string, change: AttributeChange, setTimes: SetTimes | undefined): void {
   if (change.uid !== undefined || change.gid !== undefined) {
     const unchanged = 0xffffffff; // (uid_t) -1
-    fs.lchownSync(file, change.uid ?? unchanged, change.gid ?? unchanged);
+    if (!isJournal(file) || !changesNothing(file, change)) fs.lchownSync(file, change.uid ?? unchanged, change.gid ?? unchanged);
   }
   if (change.mode !== undefined && (fs.lstatSync(file).mode & S_IFMT) !== S_IFLNK) fs.chmodSync(file, change.mode);
   if (change.size !== undefined) fs.truncateSync(file, change.size);
   if (change.dropPrivileges) dropPrivileges(file);
   if (change.atime !== undefined || change.mtime !== undefined) setTimes?.(file, change.atime ?? "omit", change.mtime ?? "omit");
+}
+
+/** Whether the owner is the one that is asked for already, and there are no privilege bits to take: SQLite under root asks so with every journal. */
+function changesNothing(file: string, { uid, gid }: AttributeChange): boolean {
+  const stat = fs.lstatSync(file);
+  return (uid ?? stat.uid) === stat.uid && (gid ?? stat.gid) === stat.gid && withoutPrivileges(stat.mode) === stat.mode;
 }
 
 /** Where files live on that lost their name while a program had them open. */

@@ -6,11 +6,12 @@
  * it asks for is already so.
  */
 import * as fs from "node:fs";
+import { assert } from "../core/assert.ts";
 import * as abi from "./abi.ts";
 import { replaceName } from "./backing.ts";
 import { answerOpen } from "./files.ts";
 import { openBacking, type Inode } from "./inodes.ts";
-import { absenceSeconds, attributeSeconds, joinPath, KEEP_SECONDS, TRUSTED_DIRECTORY, TRUSTED_DIRECTORY_ID } from "./policy.ts";
+import { absenceSeconds, attributeSeconds, isJournal, joinPath, KEEP_SECONDS, TRUSTED_DIRECTORY, TRUSTED_DIRECTORY_ID } from "./policy.ts";
 import { refusal, type Place, type Server } from "./server.ts";
 import { REPLY_BODY, writeAbsentEntry, writeEntryOut, type Request } from "./wire.ts";
 import { trustedDirectoryStat, virtualStat } from "./virtual.ts";
@@ -153,6 +154,7 @@ export function create(server: Server, request: Request, granted: boolean): void
   if (mustAsk(server, request, place, granted)) return;
   const flags = request.u32(abi.fuse_create_in.flags);
   const mode = request.u32(abi.fuse_create_in.mode) & ~request.u32(abi.fuse_create_in.umask) & 0o7777;
+  if (takeSpare(server, request, place, flags, mode)) return;
   let created = true;
   let fd: number;
   try {
@@ -177,6 +179,39 @@ export function create(server: Server, request: Request, granted: boolean): void
   else inode.fd = fd;
   writeEntry(server, place, inode, stat);
   answerOpen(server, request, inode, { path: place.path, flags, at: REPLY_BODY + abi.fuse_entry_out.SIZE, created });
+}
+
+/**
+ * Makes a rollback journal of the spare file, where there is one: a database in journal_mode=DELETE makes one with each transaction, and this way its
+ * program need not wait until the main thread has registered it.
+ */
+function takeSpare(server: Server, request: Request, place: Place, flags: number, mode: number): boolean {
+  const { spare } = server;
+  if (spare === undefined || server.role !== "primary" || !isJournal(place.path) || lstat(place.file) !== undefined) return false;
+  server.spare = undefined;
+  let stat: fs.BigIntStats;
+  try {
+    fs.renameSync(spare.file, place.file);
+  } catch {
+    fs.closeSync(spare.fd); // On another file system: then there will be no other.
+    return false;
+  }
+  try {
+    stat = adopt(server, request, place, mode);
+  } catch (error) {
+    fs.closeSync(spare.fd);
+    fs.unlinkSync(place.file);
+    throw error;
+  }
+  const inode = server.inodes.learn(place.parent, place.name, stat);
+  assert(inode.fd < 0 && inode.opens === 0, "a spare file is nobody's");
+  inode.fd = spare.fd;
+  inode.backing = spare.backing;
+  writeEntry(server, place, inode, stat);
+  // Before the reply, so that the main thread knows of it whatever comes next.
+  server.post({ kind: "spareTaken", path: place.path, id: inode.id, backing: spare.backing, mode });
+  answerOpen(server, request, inode, { path: place.path, flags, at: REPLY_BODY + abi.fuse_entry_out.SIZE, created: false });
+  return true;
 }
 
 export function unlink(server: Server, request: Request): void {

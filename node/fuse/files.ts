@@ -7,6 +7,7 @@
  */
 import * as fs from "node:fs";
 import { assert } from "../core/assert.ts";
+import { splitCompanion } from "../core/mount-hooks.ts";
 import { isOwnOpen } from "../core/own-open.ts";
 import * as abi from "./abi.ts";
 import { applyAttributes, dropPrivileges, readAttributeChange } from "./backing.ts";
@@ -115,7 +116,7 @@ export function release(server: Server, request: Request): void {
   server.reply(request);
   if (path === undefined) return;
   if (lastRaw) server.post({ kind: "rawWritten", path });
-  if (last) server.post({ kind: "closed", path });
+  if (last && splitCompanion(path).companion === undefined) server.post({ kind: "closed", path });
 }
 
 export function fsync(server: Server, request: Request): void {

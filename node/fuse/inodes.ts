@@ -211,8 +211,11 @@ export class InodeTable {
     if (raw) inode.rawOpens++;
     if (own) inode.ownOpens++;
     this.#idle.delete(inode.id);
-    if (inode.slot < 0) inode.slot = this.#records.take();
+    const isNew = inode.slot < 0;
+    if (isNew) inode.slot = this.#records.take();
     this.#record(inode);
+    // Registered before it was ever open: a spare file.
+    if (isNew && inode.backing > 0) this.#records.writeBacking(inode.slot, inode.backing);
   }
 
   /** Counts a release, before its reply, and not twice either; says what ended with it. */

@@ -62,12 +62,21 @@ export type ToMain =
   /** A granted request was answered; `done` is false when it failed. */
   | { kind: "granted"; key: number; done: boolean }
   | { kind: "created"; path: string }
+  /** A spare file became a rollback journal. */
+  | { kind: "spareTaken"; path: string; id: number; backing: number; mode: number }
   | { kind: "rawWritten"; path: string }
   | { kind: "closed"; path: string }
   | { kind: "walSyncs"; path: string }
   /** The thread no longer uses this registration. */
   | { kind: "unregister"; id: number; backing: number }
   | { kind: "report"; message: string; error: { message: string; stack: string | undefined } };
+
+/** An empty file, registered already, outside the files of the mount. */
+export interface Spare {
+  readonly file: string;
+  readonly fd: number;
+  readonly backing: number;
+}
 
 export type ToThread =
   | { kind: "role"; role: "primary" | "follower" }
@@ -82,6 +91,8 @@ export type ToThread =
   | { kind: "renamed"; id: number; to: string; toParent: number; toName: string; replaced: { id: number; aside: boolean } | undefined }
   /** The write of a commit was done, or refused. */
   | { kind: "committed"; id: number; done: boolean }
+  /** A new file that waits to become a rollback journal; `fd` is the thread's from now on. */
+  | ({ kind: "spare" } & Spare)
   | { kind: "grant"; key: number }
   | { kind: "refuse"; key: number }
   | { kind: "content"; handle: number; content: Uint8Array | undefined }

@@ -8,6 +8,9 @@ import { splitCompanion } from "../core/mount-hooks.ts";
 /** Seconds for which the kernel may keep names and attributes: all changes go through the kernel or are announced to it. */
 export const KEEP_SECONDS = 3600;
 
+/** The same for the attributes of rollback journals, which live for one transaction. */
+export const JOURNAL_SECONDS = 1;
+
 /** Registrations of files that nobody has open now, kept so that opening a database again needs no step outside the thread. */
 export const IDLE_BACKINGS = 1024;
 
@@ -48,9 +51,13 @@ export function isUnder(path: string, folder: string): boolean {
   return path === folder || path.startsWith(`${folder}/`);
 }
 
-/** `-wal`, `-shm` and `-journal` change in ways that the kernel does not see (shared maps, the follower's apply): 0 for these. */
+/**
+ * `-wal` and `-shm` change in ways that the kernel does not see (shared maps, the follower's apply): 0 for these. A `-journal` changes by its own
+ * programs alone, and they ask for its attributes twice right after they have made it.
+ */
 export function attributeSeconds(path: string): number {
-  return splitCompanion(path).companion === undefined ? KEEP_SECONDS : 0;
+  const { companion } = splitCompanion(path);
+  return companion === undefined ? KEEP_SECONDS : companion === "-journal" ? JOURNAL_SECONDS : 0;
 }
 
 /** How long "there is no such name" holds. Names that may become virtual are asked for each time. */

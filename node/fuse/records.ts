@@ -4,7 +4,8 @@
  * Always holds: opens and releases are recorded before their replies are written, with the number of the request, so one that the kernel
  * repeats is not counted twice. Where several first opens of one inode were under way in a crash, the count may come out too high (the
  * file stays registered), never too low, which would give a second id to a live inode, and every open of it EIO.
- * The thread writes all of a record but the backing id, which the main thread writes when the kernel gives it; the two ranges never overlap.
+ * The thread writes all of a record but the backing id, which the main thread writes when the kernel gives it; the two ranges never overlap. (Where the
+ * registration came before the open, for a spare file, the main thread has nothing to write, and the thread does.)
  * The file is valid as long as the FUSE connection: a new mount starts a new one. Nothing is fsynced: it need not outlive the kernel.
  *
  *   header, 64 bytes:  magic 8 | minor version of the kernel u32@8
@@ -87,6 +88,11 @@ export class OpenRecords {
     buffer.writeBigUInt64LE(record.unique, FIELD.unique);
     buffer.writeBigUInt64LE(record.released, FIELD.released);
     fs.writeSync(this.#fd, buffer, 0, THREAD_BYTES, (slot + 1) * SIZE);
+  }
+
+  /** For an inode of whose registration the main thread has told before it was opened. */
+  writeBacking(slot: number, backing: number): void {
+    writeBackingId(this.#fd, slot, backing);
   }
 
   /** Gives a slot back. Its inode is not open, so no registration of it is on its way in the main thread. */

@@ -8,7 +8,7 @@ import * as fs from "node:fs";
 import { constants as os } from "node:os";
 import { receiveMessageOnPort, type MessagePort } from "node:worker_threads";
 import { InodeTable, type Inode } from "./inodes.ts";
-import { SHARED_OPENS, SHARED_PARKED, SHARED_POSTED, SHARED_SEEN, type Deferred, type DeferredAsk, type ThreadOptions, type ToMain, type ToThread } from "./messages.ts";
+import { SHARED_OPENS, SHARED_PARKED, SHARED_POSTED, SHARED_SEEN, type Deferred, type DeferredAsk, type Spare, type ThreadOptions, type ToMain, type ToThread } from "./messages.ts";
 import { databaseSettings, type DatabaseRule } from "../core/config.ts";
 import { splitCompanion } from "../core/mount-hooks.ts";
 import { hashName, isWal, joinPath, pathOfTrustedName, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
@@ -60,6 +60,8 @@ export class Server {
   /** What the rules say of paths that were asked for: it is asked with every write. */
   readonly #gated = new Map<string, boolean>();
   readonly hidden = new Set<string>();
+  /** What the next rollback journal can be made of. */
+  spare: Spare | undefined;
   readonly #virtualPaths = new Map<number, string>();
   readonly #trusted: ReadonlySet<number>;
   readonly #fd: number;
@@ -193,6 +195,7 @@ export class Server {
         if (inode !== undefined && parent !== undefined) inodes.renamed(inode, parent, message.toName);
         return;
       }
+      case "spare": this.spare = message; return;
       case "grant": {
         const request = this.#asked.get(message.key);
         if (request !== undefined) this.#granted.push({ key: message.key, request });

@@ -27,6 +27,7 @@ import * as notify from "./notify.ts";
 import { OPCODES } from "./opcodes.ts";
 import { attributeSeconds, isJournal } from "./policy.ts";
 import { recordedOpens, writeBackingId } from "./records.ts";
+import { Spares } from "./spares.ts";
 import { REPLY_BODY, writeAttrOut, writeOpenOut, writeReplyHeader, writeU64 } from "./wire.ts";
 
 export interface FuseOptions {
@@ -78,6 +79,7 @@ class Session implements FuseSession {
   readonly #shared: Int32Array;
   readonly #outbox: MessageChannel["port1"];
   readonly #moves = new Moves();
+  readonly #spares: Spares;
   /** Backing ids by inode. The thread knows the same; this one decides when two first opens of a file cross. */
   readonly #backings = new Map<number, number>();
   /** Descriptors of unlinked journals by inode, so that the last close of each, which frees its blocks, need not be made by this thread. */
@@ -97,6 +99,7 @@ class Session implements FuseSession {
     this.ready = this.#settleReady.promise;
     this.ended = this.#settleEnded.promise;
     fs.mkdirSync(options.runDir, { recursive: true, mode: 0o700 });
+    this.#spares = new Spares(options.runDir, (fd) => backingOpen(this.#fd, fd), (spare) => this.#post({ kind: "spare", ...spare }));
     // Before the thread reads: what it reads afterwards is not repeated.
     if (options.resume) notify.resendUnanswered(this.#fd);
     const shared = new SharedArrayBuffer(messages.SHARED_WORDS * Int32Array.BYTES_PER_ELEMENT);
@@ -249,6 +252,12 @@ class Session implements FuseSession {
       case "ask": void this.#serve(message, () => this.#consent(message)); return;
       case "granted": this.#grants.get(message.key)?.(message.done); this.#grants.delete(message.key); return;
       case "created": this.#hooks.afterCreate(message.path); return;
+      case "spareTaken":
+        this.#backings.set(message.id, message.backing);
+        this.#hooks.afterCreate(message.path);
+        this.#spares.taken();
+        this.#spares.offer(message.mode);
+        return;
       case "rawWritten": this.#hooks.afterRawWrite(message.path); return;
       case "closed": this.#hooks.afterLastClose(message.path); return;
       case "walSyncs": this.#hooks.walSyncs(message.path); return;
@@ -402,6 +411,8 @@ class Session implements FuseSession {
     writeOpenOut(reply, message.at, 0, openFlags(backing, message.direct), Math.max(0, backing));
     if (message.created) this.#hooks.afterCreate(message.path);
     this.#reply(message.unique, reply.length - REPLY_BODY, reply);
+    // Where one transaction has made a journal, the next will too.
+    if (message.created && backing > 0 && isJournal(message.path)) this.#spares.offer(fs.fstatSync(message.fd).mode & 0o7777);
   }
 
   #register(message: messages.DeferredOpen): number {

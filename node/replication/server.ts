@@ -301,6 +301,7 @@ class Session {
   readonly #dirty = new Set<string>();
   readonly #beat = new Set<string>();
   #pumping = false;
+  #isDue = false;
   #closed = false;
   readonly #timer: NodeJS.Timeout;
 
@@ -486,7 +487,13 @@ class Session {
     if (!this.#cursors.has(database.name) && !this.#awaited.has(database.name)) this.#plan(database, this.#acked.get(database.name) ?? ZERO_POSITION);
     this.#dirty.add(database.name);
     this.#beat.add(database.name);
-    if (!this.#pumping) this.#pump();
+    if (this.#pumping || this.#isDue) return;
+    // After what is under way now: an application may be waiting for its answer, and other code may run on another processor meanwhile.
+    this.#isDue = true;
+    process.nextTick(() => {
+      this.#isDue = false;
+      this.#pump();
+    });
   }
 
   #send(message: FollowDown): boolean {

@@ -70,6 +70,28 @@ describe("a mount behaves as POSIX says", { skip: skipWithoutMount }, () => {
       assert.notEqual(fs.statSync(at("u")).ino, ino);
       fs.closeSync(fd);
     },
+    "a rollback journal that was made in advance is a file as new as any other": async () => {
+      const folder = join(mount.runDir, "spare");
+      const spares = (): string[] => fs.readdirSync(folder).map((name) => join(folder, name));
+      const path = at("spare.db-journal");
+      for (const [round, mode] of [0o644, 0o644, 0o600, 0o640, 0o666].entries()) {
+        const inos = spares().map((file) => fs.statSync(file).ino);
+        assert.equal(inos.length, Math.min(round, 1), "one waits, from the second journal on");
+        const umask = process.umask(0);
+        const fd = fs.openSync(path, fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL, mode);
+        process.umask(umask);
+        const stat = fs.fstatSync(fd);
+        assert.deepEqual([stat.size, stat.mode & 0o7777, stat.uid, stat.gid, stat.nlink], [0, mode, process.getuid!(), process.getgid!(), 1]);
+        if (round > 0) assert.equal(stat.ino, inos[0], "it is the one that waited");
+        assert.throws(() => fs.openSync(path, "wx"), raises("EEXIST"));
+        fs.writeSync(fd, `journal ${round}`);
+        assert.equal(fs.readFileSync(mount.backing("spare.db-journal"), "utf8"), `journal ${round}`);
+        fs.closeSync(fd);
+        fs.unlinkSync(path);
+        assert.equal(fs.existsSync(mount.backing("spare.db-journal")), false);
+        await until("the next one waits", () => spares().length === 1 && fs.statSync(spares()[0]!).ino !== stat.ino);
+      }
+    },
     "nothing of an unlinked file stays on the disk after its last close": async () => {
       fs.writeFileSync(at("v"), "v");
       const fd = fs.openSync(at("v"), "r");
