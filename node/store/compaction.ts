@@ -3,7 +3,8 @@
  * same few pages.
  *
  * Always holds: a merged file leads from the state before its first part to the state after its last; only entries that the sidecar and every
- * running snapshot have passed are merged. What lies in a segment is merged soon, files only when there are many small ones.
+ * running snapshot have passed are merged. What lies in a segment is merged soon, files only when there are many small ones, and never the two
+ * together: so a transaction is written again once for each COMPACT_FILES-fold, not each time that others come after it.
  */
 import fs from "node:fs";
 import { COMPACT_BYTES_MAX, COMPACT_FILES, COMPACT_FILES_MAX } from "../core/limits.ts";
@@ -24,7 +25,8 @@ export function findRun(entries: readonly LogEntry[], upTo: number, borders: Rea
   for (let index = 0; index < entries.length; index++) {
     const entry = entries[index]!;
     if (entry.max > upTo) return worth(index) ? { first, count: index - first } : undefined;
-    const joins = index > first && entries[index - 1]!.max + 1 === entry.min && !borders.has(entry.min);
+    const before = entries[index - 1];
+    const joins = index > first && before!.max + 1 === entry.min && !borders.has(entry.min) && (before!.place === undefined) === (entry.place === undefined);
     const fits = entry.size <= SMALL_BYTES && bytes + entry.size <= COMPACT_BYTES_MAX && index - first < COMPACT_FILES_MAX;
     if (index > first && (!joins || !fits)) {
       if (worth(index)) return { first, count: index - first };

@@ -1,0 +1,48 @@
+/** Which entries of a log are merged: a decision of sizes, places and positions alone. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { COMPACT_FILES, COMPACT_FILES_MAX } from "../../../node/core/limits.ts";
+import { findRun } from "../../../node/store/compaction.ts";
+import type { LogSegment } from "../../../node/store/log-segment.ts";
+import type { LogEntry } from "../../../node/store/tx-log.ts";
+
+const place = { segment: {} as LogSegment, at: 0 };
+
+/** One entry a letter: f a file, s a record in a segment, F a large file; each of one transaction. */
+function log(letters: string): LogEntry[] {
+  return [...letters].map((letter, index) => ({ min: index + 1, max: index + 1, size: letter === "F" ? 1 << 20 : 100, writtenMs: 0, place: letter === "s" ? place : undefined }));
+}
+
+const rows: [what: string, letters: string, upTo: number, expected: ReturnType<typeof findRun>][] = [
+  ["nothing", "", 0, undefined],
+  ["records in a segment, in any number", "s", 1, { first: 0, count: 1 }],
+  ["no more of them at once than the bound", "s".repeat(100), 100, { first: 0, count: COMPACT_FILES_MAX }],
+  ["not beyond what the sidecar has passed", "ssss", 2, { first: 0, count: 2 }],
+  ["a few small files are left alone", "f".repeat(COMPACT_FILES - 1), 100, undefined],
+  ["many small files", "f".repeat(COMPACT_FILES), 100, { first: 0, count: COMPACT_FILES }],
+  ["a file is not written again because records follow it", "fss", 100, { first: 1, count: 2 }],
+  ["nor because they come before it", "ssf", 100, { first: 0, count: 2 }],
+  ["a large file is never merged", `F${"f".repeat(COMPACT_FILES - 1)}`, 100, undefined],
+  ["what lies behind a large file is", "Fss", 100, { first: 1, count: 2 }],
+];
+
+for (const [what, letters, upTo, expected] of rows) {
+  test(`compaction: ${what}`, () => assert.deepEqual(findRun(log(letters), upTo), expected));
+}
+
+test("a busy log is written a few times over, however long it grows", () => {
+  let entries: LogEntry[] = [];
+  let written = 0;
+  for (let txid = 1; txid <= 20_000; txid++) {
+    entries.push({ min: txid, max: txid, size: 100, writtenMs: 0, place });
+    if (txid % 500 !== 0) continue;
+    for (let run = findRun(entries, txid); run !== undefined; run = findRun(entries, txid)) {
+      const parts = entries.slice(run.first, run.first + run.count);
+      // As if no page were in two transactions: the worst case.
+      const size = parts.reduce((sum, part) => sum + part.size, 0);
+      written += size;
+      entries = [...entries.slice(0, run.first), { min: parts[0]!.min, max: parts.at(-1)!.max, size, writtenMs: 0, place: undefined }, ...entries.slice(run.first + run.count)];
+    }
+  }
+  assert.ok(written < 5 * 20_000 * 100, `${written} bytes were written for ${20_000 * 100}`);
+});
