@@ -6,7 +6,7 @@ import { assert } from "./assert.ts";
 /** Bytes of recent transactions kept in memory for each database. */
 export const LOG_RECENT_BYTES_MAX = 1 << 20;
 /** Transaction files up to this size share a segment of the log; larger ones have a file of their own at once. */
-export const SEGMENT_RECORD_BYTES_MAX = 64 << 10;
+export const SEGMENT_RECORD_BYTES_MAX = 256 << 10;
 /** A segment that has grown beyond this takes no more. */
 export const SEGMENT_BYTES_MAX = 4 << 20;
 /** A transaction file larger than this is written and read in pieces, never held whole. */
@@ -30,7 +30,7 @@ export const REPLICA_CHECKPOINT_FRAMES_MIN = 1000;
 export const CAPTURE_QUIET_POLLS = 8;
 /** How often the sidecar of page checksums is brought up to date, in ms. */
 export const SIDECAR_INTERVAL_MS = 5_000;
-/** Small log files that are merged into one. */
+/** So many small neighbours in the log, files or records of segments, are merged into one file. */
 export const COMPACT_FILES = 32;
 /** At most this many are merged at once: a merge holds up everything else, some 2 ms for so many small transactions. */
 export const COMPACT_FILES_MAX = 32;

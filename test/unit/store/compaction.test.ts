@@ -13,17 +13,19 @@ function log(letters: string): LogEntry[] {
   return [...letters].map((letter, index) => ({ min: index + 1, max: index + 1, size: letter === "F" ? 1 << 20 : 100, writtenMs: 0, place: letter === "s" ? place : undefined }));
 }
 
+const many = COMPACT_FILES;
 const rows: [what: string, letters: string, upTo: number, expected: ReturnType<typeof findRun>][] = [
   ["nothing", "", 0, undefined],
-  ["records in a segment, in any number", "s", 1, { first: 0, count: 1 }],
-  ["no more of them at once than the bound", "s".repeat(100), 100, { first: 0, count: COMPACT_FILES_MAX }],
-  ["not beyond what the sidecar has passed", "ssss", 2, { first: 0, count: 2 }],
-  ["a few small files are left alone", "f".repeat(COMPACT_FILES - 1), 100, undefined],
-  ["many small files", "f".repeat(COMPACT_FILES), 100, { first: 0, count: COMPACT_FILES }],
-  ["a file is not written again because records follow it", "fss", 100, { first: 1, count: 2 }],
-  ["nor because they come before it", "ssf", 100, { first: 0, count: 2 }],
-  ["a large file is never merged", `F${"f".repeat(COMPACT_FILES - 1)}`, 100, undefined],
-  ["what lies behind a large file is", "Fss", 100, { first: 1, count: 2 }],
+  ["many small records", "s".repeat(many), many, { first: 0, count: many }],
+  ["no more at once than the bound", "s".repeat(100), 100, { first: 0, count: COMPACT_FILES_MAX }],
+  ["not beyond what the sidecar has passed", "s".repeat(many), many - 1, undefined],
+  ["a few small records are left alone", "s".repeat(many - 1), 100, undefined],
+  ["many small files", "f".repeat(many), 100, { first: 0, count: many }],
+  ["a file is not written again because records follow it", `f${"s".repeat(many)}`, 100, { first: 1, count: many }],
+  ["nor because they come before it", `${"s".repeat(many)}f`, 100, { first: 0, count: many }],
+  ["nor do both together make many", `${"s".repeat(many - 1)}${"f".repeat(many - 1)}`, 100, undefined],
+  ["a large file is never merged", `F${"f".repeat(many - 1)}`, 100, undefined],
+  ["what lies behind a large file is", `F${"s".repeat(many)}`, 100, { first: 1, count: many }],
 ];
 
 for (const [what, letters, upTo, expected] of rows) {
