@@ -3,8 +3,8 @@
  */
 import { assert } from "./assert.ts";
 
-/** Bytes of recent transactions kept in memory for each database. */
-export const LOG_RECENT_BYTES_MAX = 1 << 20;
+/** A newest transaction of a database of up to so many bytes is kept in memory. */
+export const LOG_NEWEST_BYTES_MAX = 256 << 10;
 /** Transaction files up to this size share a segment of the log; larger ones have a file of their own at once. */
 export const SEGMENT_RECORD_BYTES_MAX = 256 << 10;
 /** A segment that has grown beyond this takes no more. */
@@ -40,4 +40,3 @@ export const COMPACT_BYTES_MAX = 8 << 20;
 assert(SEGMENT_RECORD_BYTES_MAX <= STREAM_PIECE_BYTES, "what is sent in pieces has a file of its own");
 assert(COMPACT_FILES <= COMPACT_FILES_MAX);
 assert(STREAM_PIECE_BYTES <= FOLLOWER_QUEUE_BYTES_MAX);
-assert(LOG_RECENT_BYTES_MAX <= DIFF_LOG_BYTES_MAX);

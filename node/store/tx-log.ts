@@ -4,7 +4,8 @@
  *
  * Always holds: entries do not overlap and each begins where the one before it ended, or after a break (a transaction whose pages are not in
  * the log because they were too many: an import, a diff of a large database). A break is where a follower takes a snapshot. A file that
- * cannot be read is moved to `aside/`, never deleted. The newest entries stay in memory, up to a bound, so that a follower that keeps up costs no read.
+ * cannot be read is moved to `aside/`, never deleted. The newest entry stays in memory, so that a follower that keeps up costs no read; more of
+ * them would outlive the young generation, and then the whole heap must be looked through for what they leave, several times a second.
  */
 import fs from "node:fs";
 import { join } from "node:path";
@@ -13,7 +14,7 @@ import { files } from "../io/files.ts";
 import { decodeLtx, decodeLtxFile, readLtxHeader, type DecodedLtx, type OnPage } from "../ltx/decoder.ts";
 import type { LtxHeader } from "../ltx/header.ts";
 import { ltxFileName, parseLtxFileName } from "../ltx/file-name.ts";
-import { LOG_MEMORY_BYTES_MAX, LOG_RECENT_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_RECORD_BYTES_MAX } from "../core/limits.ts";
+import { LOG_MEMORY_BYTES_MAX, LOG_NEWEST_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_RECORD_BYTES_MAX } from "../core/limits.ts";
 import { LogSegment, SEGMENT_SUFFIX } from "./log-segment.ts";
 
 export interface LogEntry {
@@ -36,8 +37,8 @@ export class TxLog {
   #bytes = 0;
   /** The segment that new entries go to. */
   #tail: LogSegment | undefined;
-  readonly #recent = new Map<number, Buffer>();
-  #recentBytes = 0;
+  /** The newest entry's bytes: followers that keep up take them a moment after they were stored. */
+  #newest: { readonly min: number; readonly content: Buffer } | undefined;
   /** Whether the last open had to cut off or set aside what was at the end: there may have been transactions that this log does not know. */
   lostEnd = false;
   /** First TXIDs of entries that must not be merged with the one before: the page size changes there. */
@@ -126,7 +127,7 @@ export class TxLog {
       this.#removeStored(entry);
     }
     this.#aside(this.#path(entry), reason);
-    this.#forgetRecent(entry);
+    if (this.#newest?.min === entry.min) this.#newest = undefined;
     this.#entries.splice(index, 1);
     this.#bytes -= entry.size;
   }
@@ -196,15 +197,7 @@ export class TxLog {
   #added(entry: LogEntry, content: Buffer | undefined): LogEntry {
     this.#entries.push(entry);
     this.#bytes += entry.size;
-    if (content !== undefined && content.length <= LOG_RECENT_BYTES_MAX / 4) {
-      this.#recent.set(entry.min, content);
-      this.#recentBytes += content.length;
-      for (const [min, old] of this.#recent) {
-        if (this.#recentBytes <= LOG_RECENT_BYTES_MAX) break;
-        this.#recent.delete(min);
-        this.#recentBytes -= old.length;
-      }
-    }
+    this.#newest = content === undefined || content.length > LOG_NEWEST_BYTES_MAX ? undefined : { min: entry.min, content };
     return entry;
   }
 
@@ -234,10 +227,9 @@ export class TxLog {
     return true;
   }
 
-  /** The bytes of an entry, from memory when it is recent. */
+  /** The bytes of an entry, from memory when it is the newest. */
   read(entry: LogEntry): Buffer {
-    const recent = this.#recent.get(entry.min);
-    if (recent !== undefined && recent.length === entry.size) return recent;
+    if (this.#newest?.min === entry.min && this.#newest.content.length === entry.size) return this.#newest.content;
     return entry.place === undefined ? fs.readFileSync(this.#path(entry)) : entry.place.segment.read(entry.place.at, entry.size);
   }
 
@@ -286,14 +278,7 @@ export class TxLog {
   #forget(entry: LogEntry): void {
     this.#removeStored(entry);
     this.#bytes -= entry.size;
-    this.#forgetRecent(entry);
-  }
-
-  #forgetRecent(entry: LogEntry): void {
-    const recent = this.#recent.get(entry.min);
-    if (recent === undefined) return;
-    this.#recent.delete(entry.min);
-    this.#recentBytes -= recent.length;
+    if (this.#newest?.min === entry.min) this.#newest = undefined;
   }
 
   /**
@@ -307,7 +292,7 @@ export class TxLog {
     files.rename("log:compact", mergedPath, this.#path(merged));
     for (const part of parts) {
       if (part.place !== undefined || part.min !== merged.min || part.max !== merged.max) this.#removeStored(part);
-      this.#forgetRecent(part);
+      if (this.#newest?.min === part.min) this.#newest = undefined;
       this.#bytes -= part.size;
     }
     this.#entries.splice(first, count, { ...merged, size, writtenMs: parts.at(-1)!.writtenMs, place: undefined });
@@ -354,8 +339,7 @@ export class TxLog {
     this.#tail = undefined;
     this.#entries = [];
     this.#bytes = 0;
-    this.#recent.clear();
-    this.#recentBytes = 0;
+    this.#newest = undefined;
   }
 
   /** Closes what is open. The log can be opened again. */
