@@ -30,7 +30,7 @@ export const REPLICA_CHECKPOINT_FRAMES_MIN = 1000;
 export const CAPTURE_QUIET_POLLS = 8;
 /** How often the sidecar of page checksums is brought up to date, in ms. */
 export const SIDECAR_INTERVAL_MS = 5_000;
-/** So many small neighbours in the log, files or records of segments, are merged into one file. */
+/** So many small neighbouring files of the log are merged into one. */
 export const COMPACT_FILES = 32;
 /** At most this many are merged at once: a merge holds up everything else, some 2 ms for so many small transactions. */
 export const COMPACT_FILES_MAX = 32;

@@ -3,7 +3,7 @@
  * same few pages.
  *
  * Always holds: a merged file leads from the state before its first part to the state after its last; only entries that the sidecar and every
- * running snapshot have passed are merged, and only many at once; records of a segment and files never together. So a transaction is written
+ * running snapshot have passed are merged; files only when there are many, and records of a segment never together with files. So a transaction is written
  * again once for each COMPACT_FILES-fold, not each time that others come after it. Larger ones stay as they are: they are not soon repeated.
  */
 import fs from "node:fs";
@@ -15,13 +15,13 @@ import type { LogEntry, TxLog } from "./tx-log.ts";
 const SMALL_BYTES = 64 << 10;
 
 /**
- * The first run worth merging: consecutive, small, all at or before `upTo`, none but the first beginning at a border, COMPACT_FILES of them at least.
- * Undefined when there is none.
+ * The first run worth merging: consecutive, small, all at or before `upTo`, none but the first beginning at a border; records of a segment in any
+ * number, because only a merge gives them a file, files from COMPACT_FILES on. Undefined when there is none.
  */
 export function findRun(entries: readonly LogEntry[], upTo: number, borders: ReadonlySet<number> = new Set()): { first: number; count: number } | undefined {
   let first = 0;
   let bytes = 0;
-  const worth = (end: number): boolean => end - first >= COMPACT_FILES;
+  const worth = (end: number): boolean => end - first >= COMPACT_FILES || (end > first && entries[first]!.place !== undefined);
   for (let index = 0; index < entries.length; index++) {
     const entry = entries[index]!;
     if (entry.max > upTo) return worth(index) ? { first, count: index - first } : undefined;
