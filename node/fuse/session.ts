@@ -410,9 +410,9 @@ class Session implements FuseSession {
     const reply = Buffer.from(message.reply.buffer, message.reply.byteOffset, message.reply.length);
     writeOpenOut(reply, message.at, 0, openFlags(backing, message.direct), Math.max(0, backing));
     if (message.created) this.#hooks.afterCreate(message.path);
-    this.#reply(message.unique, reply.length - REPLY_BODY, reply);
-    // Where one transaction has made a journal, the next will too.
+    // Where one transaction has made a journal, the next will too. Before the reply: after it the thread may close the descriptor.
     if (message.created && backing > 0 && isJournal(message.path)) this.#spares.offer(fs.fstatSync(message.fd).mode & 0o7777);
+    this.#reply(message.unique, reply.length - REPLY_BODY, reply);
   }
 
   #register(message: messages.DeferredOpen): number {
