@@ -466,13 +466,23 @@ export class Primary {
    * before and after and the file's times did not move; else it is tried again. It is tried again as well when what was recorded is not what was
    * read: the pages are read once more for it, when a checkpoint may have written newer ones, from frames that came after those laid over.
    */
-  async diff(reason: string, options: { journalEnds?: boolean } = {}): Promise<void> {
+  async diff(reason: string, options: { journalEnds?: boolean; first?: boolean } = {}): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       // Between attempts the turn is free: a writer that is waited for may itself wait for its commit to be captured.
       if (await this.turn.run(() => this.#attemptDiff(options))) return;
       if (attempt % 100 === 0) this.#report(`Diff of "${this.database.name}" (${reason}) waits for a writer to finish`, undefined);
       await sleep(Math.min(100, attempt * 5));
     }
+  }
+
+  /**
+   * A database has just been found: as it is, it becomes the first transaction. Where that was captured while this waited, nothing is compared: what came
+   * after it has signals of its own, and a diff would make one transaction of several.
+   */
+  async captureFirst(): Promise<void> {
+    await this.diff("a database that appeared", { first: true });
+    await this.flush();
+    await this.checkFile();
   }
 
   /** A diff inside somebody's turn. Where a writer is in the way it is left for later, because the writer may be waiting for this very turn. */
@@ -484,9 +494,10 @@ export class Primary {
   }
 
   /** True when the database is in the log as it is. */
-  async #attemptDiff(options: { journalEnds?: boolean }): Promise<boolean> {
-    const path = this.database.paths.database;
+  async #attemptDiff(options: { journalEnds?: boolean; first?: boolean }): Promise<boolean> {
+    const { distrust, deleted, position, paths: { database: path } } = this.database;
     if (!fs.existsSync(path)) return true;
+    if (options.first === true && position.txid > 0 && !deleted && !this.#gap && distrust === undefined) return true;
     // In a moment the index says what the log says.
     if (this.wal.awaitsPublication) return false;
     this.stats.diffs++;

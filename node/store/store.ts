@@ -494,7 +494,7 @@ export class Store implements MountHooks {
     entry.primary = primary;
     this.#clock.add(primary);
     this.#keepFenceReady(entry);
-    if (!fromScratch || database.sizes().databaseBytes > 0) primary.diff("a database that appeared").catch((error: unknown) => this.report(`Capture of "${name}" failed`, error));
+    if (!fromScratch || database.sizes().databaseBytes > 0) primary.captureFirst().catch((error: unknown) => this.report(`Capture of "${name}" failed`, error));
     this.#namesChanged();
     return primary;
   }

@@ -42,3 +42,22 @@ test("a commit that comes before the first look into a WAL gets one TXID, though
     assert.equal(store.databases.get(DATABASE)!.database.position.txid - txid, opening);
   }
 });
+
+test("a database that was captured while its discovery waited is not compared again: what came after keeps a TXID for each commit", async (t) => {
+  const root = fs.mkdtempSync(join(tmpdir(), "sluice-opening-"));
+  t.after(() => fs.rmSync(root, { recursive: true, force: true }));
+  const { store } = openStore(root);
+  t.after(() => store.close({ clean: false }));
+  await store.becomePrimary(1, { live: false });
+  const db = new Database(join(root, "files", DATABASE));
+  t.after(() => void db.close());
+  db.exec("PRAGMA journal_mode = wal; CREATE TABLE t(body)");
+  store.afterCreate(DATABASE);
+  store.afterLastClose(DATABASE);
+  await store.primaryOf(DATABASE).captureFirst();
+  const { txid } = store.databases.get(DATABASE)!.database.position;
+  assert.ok(txid > 0);
+  for (let commit = 0; commit < 3; commit++) db.exec("INSERT INTO t VALUES (randomblob(100))");
+  await store.primaryOf(DATABASE).captureFirst();
+  assert.equal(store.databases.get(DATABASE)!.database.position.txid - txid, 3);
+});
