@@ -32,11 +32,14 @@ export const CAPTURE_QUIET_POLLS = 8;
 export const SIDECAR_INTERVAL_MS = 5_000;
 /** So many small neighbouring files of the log are merged into one. */
 export const COMPACT_FILES = 32;
+/** Transaction files up to this size are merged with their neighbours; larger ones stay as they are until retention removes them. */
+export const COMPACT_RECORD_BYTES_MAX = 64 << 10;
 /** At most this many are merged at once: a merge holds up everything else, some 2 ms for so many small transactions. */
 export const COMPACT_FILES_MAX = 32;
 /** Largest merged file, in bytes. */
 export const COMPACT_BYTES_MAX = 8 << 20;
 
 assert(SEGMENT_RECORD_BYTES_MAX <= STREAM_PIECE_BYTES, "what is sent in pieces has a file of its own");
+assert(COMPACT_RECORD_BYTES_MAX <= SEGMENT_RECORD_BYTES_MAX);
 assert(COMPACT_FILES <= COMPACT_FILES_MAX);
 assert(STREAM_PIECE_BYTES <= FOLLOWER_QUEUE_BYTES_MAX);

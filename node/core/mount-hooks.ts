@@ -36,7 +36,7 @@ export interface MountHooks {
   afterCreate(path: string): void;
   /** The last descriptor that was opened O_WRONLY on this file has been released: how `cp` ends. */
   afterRawWrite(path: string): void;
-  /** No application has this file open any more. */
+  /** No application has this file open any more. Driver `passthrough` says it only of files that are no companion (-wal, -shm, -journal) of a database. */
   afterLastClose(path: string): void;
   /**
    * A `-journal` file was fsynced and its first 8 bytes are zero: the commit of journal_mode=PERSIST. `header` is the journal header (28

@@ -188,6 +188,8 @@ export function create(server: Server, request: Request, granted: boolean): void
 function takeSpare(server: Server, request: Request, place: Place, flags: number, mode: number): boolean {
   const { spare } = server;
   if (spare === undefined || server.role !== "primary" || !isJournal(place.path) || lstat(place.file) !== undefined) return false;
+  // There a new file has the group of its folder, which the backing file system gives to what is made in it.
+  if ((fs.lstatSync(server.inodes.file(place.parent)).mode & S_ISGID) !== 0) return false;
   server.spare = undefined;
   let stat: fs.BigIntStats;
   try {

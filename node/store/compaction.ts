@@ -7,12 +7,10 @@
  * again once for each COMPACT_FILES-fold, not each time that others come after it. Larger ones stay as they are: they are not soon repeated.
  */
 import fs from "node:fs";
-import { COMPACT_BYTES_MAX, COMPACT_FILES, COMPACT_FILES_MAX } from "../core/limits.ts";
+import { COMPACT_BYTES_MAX, COMPACT_FILES, COMPACT_FILES_MAX, COMPACT_RECORD_BYTES_MAX } from "../core/limits.ts";
 import { files } from "../io/files.ts";
 import { compactLtx, type CompactInput } from "../ltx/compact.ts";
 import type { LogEntry, TxLog } from "./tx-log.ts";
-
-const SMALL_BYTES = 64 << 10;
 
 /**
  * The first run worth merging: consecutive, small, all at or before `upTo`, none but the first beginning at a border; records of a segment in any
@@ -27,13 +25,13 @@ export function findRun(entries: readonly LogEntry[], upTo: number, borders: Rea
     if (entry.max > upTo) return worth(index) ? { first, count: index - first } : undefined;
     const before = entries[index - 1];
     const joins = index > first && before!.max + 1 === entry.min && !borders.has(entry.min) && (before!.place === undefined) === (entry.place === undefined);
-    const fits = entry.size <= SMALL_BYTES && bytes + entry.size <= COMPACT_BYTES_MAX && index - first < COMPACT_FILES_MAX;
+    const fits = entry.size <= COMPACT_RECORD_BYTES_MAX && bytes + entry.size <= COMPACT_BYTES_MAX && index - first < COMPACT_FILES_MAX;
     if (index > first && (!joins || !fits)) {
       if (worth(index)) return { first, count: index - first };
       first = index;
       bytes = 0;
     }
-    if (entry.size > SMALL_BYTES) {
+    if (entry.size > COMPACT_RECORD_BYTES_MAX) {
       first = index + 1;
       bytes = 0;
     } else {

@@ -14,7 +14,7 @@ import { files } from "../io/files.ts";
 import { decodeLtx, decodeLtxFile, readLtxHeader, type DecodedLtx, type OnPage } from "../ltx/decoder.ts";
 import type { LtxHeader } from "../ltx/header.ts";
 import { ltxFileName, parseLtxFileName } from "../ltx/file-name.ts";
-import { LOG_MEMORY_BYTES_MAX, LOG_NEWEST_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_RECORD_BYTES_MAX } from "../core/limits.ts";
+import { COMPACT_RECORD_BYTES_MAX, LOG_MEMORY_BYTES_MAX, LOG_NEWEST_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_RECORD_BYTES_MAX } from "../core/limits.ts";
 import { LogSegment, SEGMENT_SUFFIX } from "./log-segment.ts";
 
 export interface LogEntry {
@@ -35,8 +35,11 @@ export class TxLog {
   readonly #aside: (path: string, reason: string) => void;
   #entries: LogEntry[] = [];
   #bytes = 0;
-  /** The segment that new entries go to. */
-  #tail: LogSegment | undefined;
+  /**
+   * The segments that new entries go to. Those that are merged soon lie apart from those that stay until retention removes them: a segment holds its
+   * space until nothing in it is needed.
+   */
+  readonly #tails: { merged: LogSegment | undefined; staying: LogSegment | undefined } = { merged: undefined, staying: undefined };
   /** The newest entry's bytes: followers that keep up take them a moment after they were stored. */
   #newest: { readonly min: number; readonly content: Buffer } | undefined;
   /** Whether the last open had to cut off or set aside what was at the end: there may have been transactions that this log does not know. */
@@ -104,7 +107,8 @@ export class TxLog {
     const segment = entry.place?.segment;
     if (segment === undefined) return files.unlink("log:remove", this.#path(entry));
     if (--segment.live > 0) return;
-    if (segment === this.#tail) this.#tail = undefined;
+    if (segment === this.#tails.merged) this.#tails.merged = undefined;
+    if (segment === this.#tails.staying) this.#tails.staying = undefined;
     segment.remove();
   }
 
@@ -160,9 +164,9 @@ export class TxLog {
   /** Takes one transaction file. On failure nothing is left behind. */
   append(min: number, max: number, content: Buffer): LogEntry {
     if (content.length > SEGMENT_RECORD_BYTES_MAX) return this.#appendFile(min, max, content);
-    if (this.#tail !== undefined && this.#tail.bytes > SEGMENT_BYTES_MAX) this.#tail = undefined;
-    this.#tail ??= LogSegment.create(join(this.folder, `${min.toString(16).padStart(16, "0")}${SEGMENT_SUFFIX}`));
-    const segment = this.#tail;
+    const kind = content.length <= COMPACT_RECORD_BYTES_MAX ? "merged" : "staying";
+    if ((this.#tails[kind]?.bytes ?? 0) > SEGMENT_BYTES_MAX) this.#tails[kind] = undefined;
+    const segment = (this.#tails[kind] ??= LogSegment.create(join(this.folder, `${min.toString(16).padStart(16, "0")}${SEGMENT_SUFFIX}`)));
     const { at } = segment.append(content);
     return this.#added({ min, max, size: content.length, writtenMs: Date.now(), place: { segment, at } }, content);
   }
@@ -336,7 +340,7 @@ export class TxLog {
       segment.close();
       this.#aside(segment.path, reason);
     }
-    this.#tail = undefined;
+    this.#tails.merged = this.#tails.staying = undefined;
     this.#entries = [];
     this.#bytes = 0;
     this.#newest = undefined;
@@ -345,7 +349,7 @@ export class TxLog {
   /** Closes what is open. The log can be opened again. */
   close(): void {
     for (const segment of new Set(this.#entries.flatMap(({ place }) => place?.segment ?? []))) segment.close();
-    this.#tail = undefined;
+    this.#tails.merged = this.#tails.staying = undefined;
   }
 }
 

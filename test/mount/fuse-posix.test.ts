@@ -95,6 +95,20 @@ describe("a mount behaves as POSIX says", { skip: skipWithoutMount }, () => {
       }
       assert.ok(taken > 0, "some were made of the file that waited");
     },
+    "a rollback journal in a folder with set-group-id has the group of the folder, also when a spare file waits": async () => {
+      fs.mkdirSync(at("shared-group"));
+      fs.chownSync(at("shared-group"), 0, 4321);
+      fs.chmodSync(at("shared-group"), 0o2775);
+      for (let round = 0; round < 3; round++) {
+        fs.closeSync(fs.openSync(at("ahead.db-journal"), "wx"));
+        fs.unlinkSync(at("ahead.db-journal"));
+        await until("a spare waits", () => fs.readdirSync(join(mount.runDir, "spare")).length === 1);
+        await mount.call("openGate"); // An answered call: what the server posted before is posted.
+        fs.closeSync(fs.openSync(at("shared-group/x.db-journal"), "wx"));
+        assert.equal(fs.statSync(at("shared-group/x.db-journal")).gid, 4321);
+        fs.unlinkSync(at("shared-group/x.db-journal"));
+      }
+    },
     "nothing of an unlinked file stays on the disk after its last close": async () => {
       fs.writeFileSync(at("v"), "v");
       const fd = fs.openSync(at("v"), "r");

@@ -1,10 +1,13 @@
 /** Which entries of a log are merged: a decision of sizes, places and positions alone. */
 import assert from "node:assert/strict";
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
-import { COMPACT_FILES, COMPACT_FILES_MAX } from "../../../node/core/limits.ts";
+import { COMPACT_FILES, COMPACT_FILES_MAX, COMPACT_RECORD_BYTES_MAX, SEGMENT_RECORD_BYTES_MAX } from "../../../node/core/limits.ts";
 import { findRun } from "../../../node/store/compaction.ts";
 import type { LogSegment } from "../../../node/store/log-segment.ts";
-import type { LogEntry } from "../../../node/store/tx-log.ts";
+import { TxLog, type LogEntry } from "../../../node/store/tx-log.ts";
 
 const place = { segment: {} as LogSegment, at: 0 };
 
@@ -48,4 +51,21 @@ test("a busy log is written a few times over, however long it grows", () => {
     }
   }
   assert.ok(written < 5 * 20_000 * 100, `${written} bytes were written for ${20_000 * 100}`);
+});
+
+test("what is merged soon and what stays until retention never share a segment, so merging gives back the space of all that it merged", (t) => {
+  const folder = fs.mkdtempSync(join(tmpdir(), "sluice-segments-"));
+  t.after(() => fs.rmSync(folder, { recursive: true, force: true }));
+  const log = new TxLog(folder, () => assert.fail("nothing goes aside"));
+  log.open();
+  t.after(() => log.close());
+  const sizes = [200, COMPACT_RECORD_BYTES_MAX, COMPACT_RECORD_BYTES_MAX + 1, SEGMENT_RECORD_BYTES_MAX, SEGMENT_RECORD_BYTES_MAX + 1];
+  for (let txid = 1; txid <= 100; txid++) log.append(txid, txid, Buffer.alloc(sizes[txid % sizes.length]!));
+  const kinds = new Map<LogSegment, Set<boolean>>();
+  for (const { place, size } of log.entries) {
+    assert.equal(place === undefined, size > SEGMENT_RECORD_BYTES_MAX, `${size} bytes`);
+    if (place !== undefined) kinds.set(place.segment, (kinds.get(place.segment) ?? new Set()).add(size <= COMPACT_RECORD_BYTES_MAX));
+  }
+  assert.deepEqual([...kinds.values()].map((kind) => kind.size), [...kinds].map(() => 1));
+  assert.ok([...kinds.values()].some((kind) => kind.has(true)) && [...kinds.values()].some((kind) => kind.has(false)));
 });
