@@ -47,9 +47,9 @@ export interface MountHooks {
   walCommit(path: string, commit: WalCommit, write: () => void): Promise<void>;
   /**
    * A `-wal` is about to be fsynced: its writer is going to wait for the disk, so this is a good moment to read what it has committed. Told
-   * now and then, at most once in a few milliseconds, and nothing waits for it.
+   * now and then, at most once in a few milliseconds, and nothing waits for it. `count`: its fsyncs since this was told last, this one too.
    */
-  walSyncs(path: string): void;
+  walSyncs(path: string, count: number): void;
   /** Content of a virtual file, or undefined when there is none of that name now. */
   readVirtual(path: string): Buffer | undefined | Promise<Buffer | undefined>;
   /** An I/O error or a programmer error on the FUSE side that the operator should see. */

@@ -8,10 +8,11 @@
 import * as fs from "node:fs";
 import { assert } from "../core/assert.ts";
 import * as abi from "./abi.ts";
+import { Aliases } from "./aliases.ts";
 import { replaceName } from "./backing.ts";
 import { answerOpen } from "./files.ts";
 import { openBacking, type Inode } from "./inodes.ts";
-import { absenceSeconds, attributeSeconds, isJournal, joinPath, KEEP_SECONDS, TRUSTED_DIRECTORY, TRUSTED_DIRECTORY_ID } from "./policy.ts";
+import { absenceSeconds, attributeSeconds, isJournal, isWal, joinPath, KEEP_SECONDS, TRUSTED_DIRECTORY, TRUSTED_DIRECTORY_ID } from "./policy.ts";
 import { refusal, type Place, type Server } from "./server.ts";
 import { REPLY_BODY, writeAbsentEntry, writeEntryOut, type Request } from "./wire.ts";
 import { trustedDirectoryStat, virtualStat } from "./virtual.ts";
@@ -59,15 +60,20 @@ function lookUpPlace(server: Server, request: Request, place: Place, keepSeconds
   server.reply(request, abi.fuse_entry_out.SIZE);
 }
 
-/** Puts a fuse_entry_out into the reply and counts the kernel's reference. */
-function writeEntry(server: Server, place: Place, inode: Inode, stat: fs.BigIntStats, keepSeconds = KEEP_SECONDS): void {
+/** Puts a fuse_entry_out into the reply and counts the kernel's reference. Answers the id that it names. */
+function writeEntry(server: Server, place: Place, inode: Inode, stat: fs.BigIntStats, keepSeconds = KEEP_SECONDS): number {
   inode.lookups++;
+  // The writes of a gated one are requests, one at a time by whatever id.
+  const aliased = keepSeconds > 0 && isWal(place.path) && stat.isFile() && !server.isGated(place.path);
+  if (aliased) inode.aliases ??= new Aliases();
+  const node = aliased ? inode.aliases!.next(inode.id) : inode.id;
   writeEntryOut(server.out, REPLY_BODY, stat, { id: inode.id, links: server.links(inode, stat) }, {
     generation: inode.generation,
-    // While a name is hidden from others, each of them must ask.
-    entrySeconds: server.hidden.has(place.path) ? 0 : keepSeconds,
+    // While a name is hidden from others, each of them must ask; and for a file of which each is to have an id of its own.
+    entrySeconds: aliased || server.hidden.has(place.path) ? 0 : keepSeconds,
     attributeSeconds: attributeSeconds(place.path),
-  });
+  }, node);
+  return node;
 }
 
 /** Whether a request that makes or removes a name must wait for the store's consent; it then comes back as granted. */
@@ -177,8 +183,8 @@ export function create(server: Server, request: Request, granted: boolean): void
   const inode = server.inodes.learn(place.parent, place.name, stat);
   if (inode.fd >= 0) fs.closeSync(fd);
   else inode.fd = fd;
-  writeEntry(server, place, inode, stat);
-  answerOpen(server, request, inode, { path: place.path, flags, at: REPLY_BODY + abi.fuse_entry_out.SIZE, created });
+  const node = writeEntry(server, place, inode, stat);
+  answerOpen(server, request, inode, { node, path: place.path, flags, at: REPLY_BODY + abi.fuse_entry_out.SIZE, created });
 }
 
 /**
@@ -212,7 +218,7 @@ function takeSpare(server: Server, request: Request, place: Place, flags: number
   writeEntry(server, place, inode, stat);
   // Before the reply, so that the main thread knows of it whatever comes next.
   server.post({ kind: "spareTaken", path: place.path, id: inode.id, backing: spare.backing, mode });
-  answerOpen(server, request, inode, { path: place.path, flags, at: REPLY_BODY + abi.fuse_entry_out.SIZE, created: false });
+  answerOpen(server, request, inode, { node: inode.id, path: place.path, flags, at: REPLY_BODY + abi.fuse_entry_out.SIZE, created: false });
   return true;
 }
 

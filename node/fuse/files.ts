@@ -66,7 +66,7 @@ export function open(server: Server, request: Request): void {
   }
   const inode = server.inodes.need(request.node);
   const path = server.inodes.path(inode);
-  answerOpen(server, request, inode, { path: path ?? "", flags, at: REPLY_BODY, created: false });
+  answerOpen(server, request, inode, { node: request.node, path: path ?? "", flags, at: REPLY_BODY, created: false });
 }
 
 /** What an open file may do without us. `direct`: reads and writes are requests, whatever else passes through. */
@@ -75,6 +75,8 @@ export function openFlags(backing: number, direct: boolean): number {
 }
 
 interface Opening {
+  /** The id that is opened: one of those of the inode. */
+  readonly node: number;
   readonly path: string;
   readonly flags: number;
   /** Where the fuse_open_out goes, with which the reply ends. */
@@ -86,7 +88,7 @@ interface Opening {
 export function answerOpen(server: Server, request: Request, inode: Inode, opening: Opening): void {
   // May throw, so it comes before the count.
   if (inode.backing <= 0) server.inodes.descriptor(inode);
-  server.inodes.opened(inode, request.unique, request.resent, kindOf(opening.flags));
+  server.inodes.opened(inode, request.unique, request.resent, kindOf(opening.flags), opening.node);
   server.countOpen();
   const { out } = server;
   const length = opening.at + abi.fuse_open_out.SIZE - REPLY_BODY;
@@ -112,7 +114,7 @@ export function release(server: Server, request: Request): void {
     return;
   }
   const path = server.inodes.path(inode);
-  const { lastRaw, last } = server.inodes.released(inode, request.unique, request.resent, kindOf(request.u32(abi.fuse_release_in.flags)));
+  const { lastRaw, last } = server.inodes.released(inode, request.unique, request.resent, kindOf(request.u32(abi.fuse_release_in.flags)), request.node);
   server.reply(request);
   if (path === undefined) return;
   if (lastRaw) server.post({ kind: "rawWritten", path });

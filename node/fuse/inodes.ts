@@ -1,8 +1,8 @@
 /**
  * The inode table of the FUSE thread: which backing file each node id means, by what name, and how often the kernel holds it open.
  *
- * Always holds: a node id is the inode number of the backing file (the root is 1), the generation its birth time, so an engine that starts
- * anew serves ids that an earlier one handed out. Names are kept as links from child to parent, so the rename of a directory is one
+ * Always holds: a node id is the inode number of the backing file (the root is 1; a `-wal` has several, see aliases.ts), the generation its birth
+ * time, so an engine that starts anew serves ids that an earlier one handed out. Names are kept as links from child to parent, so the rename of a directory is one
  * assignment. A parent stays in the table as long as a child does. An inode with `opens` above 0 keeps its backing id, and there is only
  * ever one id for an inode. A file that lost its name while open has no parent; it is reached by its descriptor or its path aside.
  */
@@ -11,8 +11,9 @@ import { join } from "node:path";
 import { constants as os } from "node:os";
 import { assert } from "../core/assert.ts";
 import { FUSE_ROOT_ID } from "./abi.ts";
+import { Aliases, ALIAS_STEP, fileId } from "./aliases.ts";
 import { asidePath, unlinkedFolder } from "./backing.ts";
-import { IDLE_BACKINGS, joinPath, VIRTUAL_BASE } from "./policy.ts";
+import { IDLE_BACKINGS, joinPath } from "./policy.ts";
 import { OpenRecords } from "./records.ts";
 
 /** What tells opens apart: `raw` is for writing only, `own` is one of guardian or engine. */
@@ -49,6 +50,8 @@ export interface Inode {
   unlinked: boolean;
   /** Has no name, but is kept under its path aside. */
   aside: boolean;
+  /** Of a `-wal` that is or was open. */
+  aliases: Aliases | undefined;
   /** Header of a rollback journal at its last fsync. */
   journalHeader: Buffer | undefined;
 }
@@ -70,7 +73,7 @@ export class InodeTable {
   readonly #byId = new Map<number, Inode>();
   /** Registered inodes that nobody has open, the longest unused first. */
   readonly #idle = new Map<number, Inode>();
-  /** Ids that are gone here, while the kernel holds references that an earlier engine counted. */
+  /** Files that are gone here, while the kernel holds references that an earlier engine counted, perhaps by several ids: it is never known that none is left. */
   readonly #unforgotten = new Set<number>();
   readonly #filesDir: string;
   readonly #runDir: string;
@@ -119,7 +122,7 @@ export class InodeTable {
 
   /** The inode of an id that the kernel sent. Throws ESTALE when there is no such file any more. */
   need(id: number): Inode {
-    const inode = this.#byId.get(id);
+    const inode = this.find(id);
     if (inode !== undefined) return inode;
     throw systemError("ESTALE", `no inode ${id}`);
   }
@@ -130,7 +133,7 @@ export class InodeTable {
   }
 
   find(id: number): Inode | undefined {
-    return this.#byId.get(id);
+    return this.#byId.get(fileId(id));
   }
 
   /** Path below the mount, or undefined for a file without a name. */
@@ -156,7 +159,7 @@ export class InodeTable {
 
   idOf(stat: fs.BigIntStats): number {
     const id = stat.ino === this.#rootInode ? FUSE_ROOT_ID : Number(stat.ino);
-    if (id >= VIRTUAL_BASE) throw systemError("EOVERFLOW", `inode number ${stat.ino} of the backing file is too large`);
+    if (id >= ALIAS_STEP) throw systemError("EOVERFLOW", `inode number ${stat.ino} of the backing file is too large`);
     return id;
   }
 
@@ -191,23 +194,21 @@ export class InodeTable {
   }
 
   forget(id: number, count: number): void {
-    const inode = this.#byId.get(id);
-    if (inode === undefined) {
-      this.#unforgotten.delete(id);
-      return;
-    }
+    const inode = this.find(id);
+    if (inode === undefined) return;
     inode.lookups -= count;
     this.#drop(inode);
   }
 
   /**
-   * Counts an open, before its reply. One that is repeated for a killed engine, and was counted by it, is not counted twice.
+   * Counts an open, before its reply. One that is repeated for a killed engine, and was counted by it, is not counted twice. `node`: its id in the request.
    */
-  opened(inode: Inode, unique: bigint, resent: boolean, { raw, own }: OpenKind): void {
+  opened(inode: Inode, unique: bigint, resent: boolean, { raw, own }: OpenKind, node = inode.id): void {
     const plain = unique & ~RESEND_BIT;
     if (resent && inode.lastOpen === plain && inode.opens > 0) return;
     inode.lastOpen = plain;
     inode.opens++;
+    inode.aliases?.opened(node);
     if (raw) inode.rawOpens++;
     if (own) inode.ownOpens++;
     this.#idle.delete(inode.id);
@@ -219,10 +220,11 @@ export class InodeTable {
   }
 
   /** Counts a release, before its reply, and not twice either; says what ended with it. */
-  released(inode: Inode, unique: bigint, resent: boolean, { raw, own }: OpenKind): { lastRaw: boolean; last: boolean } {
+  released(inode: Inode, unique: bigint, resent: boolean, { raw, own }: OpenKind, node = inode.id): { lastRaw: boolean; last: boolean } {
     const plain = unique & ~RESEND_BIT;
     if (resent && inode.lastRelease === plain) return { lastRaw: false, last: false };
     inode.lastRelease = plain;
+    inode.aliases?.released(node);
     const lastOfAll = inode.opens === 1;
     const last = !own && inode.opens - inode.ownOpens === 1;
     const lastRaw = raw && inode.rawOpens === 1;
@@ -253,7 +255,7 @@ export class InodeTable {
   #add(id: number, generation: number): Inode {
     const inode: Inode = {
       id, generation, parent: undefined, name: "", children: 0, lookups: 0, opens: 0, ownOpens: 0, rawOpens: 0, lastOpen: NEVER, lastRelease: NEVER, fd: -1, backing: 0, slot: -1,
-      unlinked: false, aside: false, journalHeader: undefined,
+      unlinked: false, aside: false, aliases: undefined, journalHeader: undefined,
     };
     // The kernel will give back old references under this id, of which nobody knows how many.
     if (this.#unforgotten.delete(id)) inode.lookups = Infinity;

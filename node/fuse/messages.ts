@@ -66,7 +66,7 @@ export type ToMain =
   | { kind: "spareTaken"; path: string; id: number; backing: number; mode: number }
   | { kind: "rawWritten"; path: string }
   | { kind: "closed"; path: string }
-  | { kind: "walSyncs"; path: string }
+  | { kind: "walSyncs"; path: string; count: number }
   /** The thread no longer uses this registration. */
   | { kind: "unregister"; id: number; backing: number }
   | { kind: "report"; message: string; error: { message: string; stack: string | undefined } };

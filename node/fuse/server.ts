@@ -36,8 +36,8 @@ export interface DirectoryEntry {
   readonly type: number;
 }
 
-/** Paths whose rule is remembered. */
-const GATED_MAX = 1_000;
+/** Paths of which something is remembered. */
+const PATHS_MAX = 1_000;
 
 /** Between two announcements that a `-wal` is fsynced: `synchronous=FULL` does it with every commit. */
 const WAL_SYNC_GAP_MS = 8;
@@ -72,7 +72,8 @@ export class Server {
   #parked: Request[] = [];
   #seen = 0;
   #nextKey = 1;
-  #walSyncSaidMs = 0;
+  /** Of each `-wal`: its fsyncs since the last announcement, and when that was. */
+  readonly #walSyncs = new Map<string, { count: number; saidMs: number }>();
   // Handles of an earlier engine must not be mistaken for those of this one.
   #nextHandle = Date.now() * 1000;
 
@@ -115,9 +116,16 @@ export class Server {
   /** Tells the main thread that a writer is about to wait for its disk, now and then. */
   announceWalSync(path: string): void {
     const now = performance.now();
-    if (now - this.#walSyncSaidMs < WAL_SYNC_GAP_MS) return;
-    this.#walSyncSaidMs = now;
-    this.post({ kind: "walSyncs", path });
+    let syncs = this.#walSyncs.get(path);
+    if (syncs === undefined) {
+      if (this.#walSyncs.size >= PATHS_MAX) this.#walSyncs.clear();
+      this.#walSyncs.set(path, (syncs = { count: 0, saidMs: 0 }));
+    }
+    syncs.count++;
+    if (now - syncs.saidMs < WAL_SYNC_GAP_MS) return;
+    this.post({ kind: "walSyncs", path, count: syncs.count });
+    syncs.count = 0;
+    syncs.saidMs = now;
   }
 
   post(message: ToMain): void {
@@ -301,7 +309,7 @@ export class Server {
     let gated = this.#gated.get(path);
     if (gated === undefined) {
       gated = databaseSettings({ databases: this.#databases }, splitCompanion(path).base).durability === "sync";
-      if (this.#gated.size >= GATED_MAX) this.#gated.clear();
+      if (this.#gated.size >= PATHS_MAX) this.#gated.clear();
       this.#gated.set(path, gated);
     }
     return gated;

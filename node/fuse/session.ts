@@ -260,7 +260,7 @@ class Session implements FuseSession {
         return;
       case "rawWritten": this.#hooks.afterRawWrite(message.path); return;
       case "closed": this.#hooks.afterLastClose(message.path); return;
-      case "walSyncs": this.#hooks.walSyncs(message.path); return;
+      case "walSyncs": this.#hooks.walSyncs(message.path, message.count); return;
       case "unregister": this.#unregister(message.id, message.backing); return;
       case "report": this.#hooks.report(message.message, Object.assign(new Error(message.error.message), { stack: message.error.stack })); return;
     }

@@ -78,7 +78,7 @@ export function writeReplyHeader(out: Buffer, unique: bigint, bodyLength: number
   out.writeBigUInt64LE(unique, abi.fuse_out_header.unique);
 }
 
-/** How a backing file is shown: its node id, and its count of names where Sluice keeps that. */
+/** How a backing file is shown: its number, and its count of names where Sluice keeps that. */
 export interface Shown {
   readonly id: number;
   readonly links: number;
@@ -123,9 +123,9 @@ export interface EntryValidity {
   readonly attributeSeconds: number;
 }
 
-/** fuse_entry_out: the reply to LOOKUP and whatever makes a name. */
-export function writeEntryOut(out: Buffer, at: number, stat: BigIntStats, shown: Shown, validity: EntryValidity): void {
-  writeEntryHead(out, at, shown.id, validity);
+/** fuse_entry_out: the reply to LOOKUP and whatever makes a name. `node`: the id by which the kernel is to ask, where it is not the number that is shown. */
+export function writeEntryOut(out: Buffer, at: number, stat: BigIntStats, shown: Shown, validity: EntryValidity, node = shown.id): void {
+  writeEntryHead(out, at, node, validity);
   writeAttr(out, at + abi.fuse_entry_out.attr, stat, shown);
 }
 

@@ -6,7 +6,7 @@
  * writer a wake-up per commit; a timer polls it until it has been quiet for a while: each millisecond, or less often while so many commits come
  * that a look costs the writers more processor time than its promptness is worth to readers elsewhere. Then most looks happen when a writer
  * waits for its disk anyway, because the mount tells when a `-wal` is fsynced; what is captured there, the checkpoint need not wait for.
- * Between them the `-wal` is written out bit by bit, so that little is left when it is fsynced: meanwhile nobody can write to it.
+ * Between them the `-wal` of a single writer is written out bit by bit, so that little is left for it to wait for when it fsyncs.
  */
 import { watch, type FSWatcher } from "node:fs";
 import { CAPTURE_QUIET_POLLS } from "../core/limits.ts";
@@ -21,8 +21,10 @@ const HEAVY_STREAK = 8;
 const HEAVY_POLL_MS = 20;
 /** A look while a writer waits for its disk is worth it when the last capture is so long ago. A look with news takes a millisecond of processor on two nodes. */
 const SYNCING_GAP_MS = 14;
-/** Between two starts of writing out a heavily written `-wal`. SQLite fsyncs it after some thousand frames, which is each 15 ms at full speed. */
+/** Between two starts of writing out a heavily written `-wal`. A single writer fsyncs it after some thousand frames, which is each 15 ms at full speed. */
 const WRITE_OUT_MS = 2;
+/** So many fsyncs between two announcements are of several writers, whose checkpoints follow upon each other: they leave little to write out. */
+const CROWDED_SYNCS = 3;
 /** A `-wal` that was not fsynced for so long is not written out: with `synchronous=OFF` nobody waits for it. */
 const WRITE_OUT_SYNCED_MS = 500;
 /** From a write to the database file to the look at it, and to the next look where the first could not tell. */
@@ -53,6 +55,8 @@ interface Watched {
   commits: number;
   denseStreak: number;
   heavy: boolean;
+  /** Several programs write at once. */
+  crowded: boolean;
 }
 
 export class CaptureClock {
@@ -67,7 +71,7 @@ export class CaptureClock {
 
   add(primary: Primary): void {
     if (this.#watched.has(primary.database.name)) return;
-    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, idleEvents: 0, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0, lookedMs: 0, syncedMs: -Infinity, commits: primary.stats.commits, denseStreak: 0, heavy: false };
+    const entry: Watched = { primary, watcher: undefined, fileWatcher: undefined, fileTimer: undefined, busy: false, idleEvents: 0, spinning: false, quietPolls: 0, streak: 0, lastCommitMs: 0, lookedMs: 0, syncedMs: -Infinity, commits: primary.stats.commits, denseStreak: 0, heavy: false, crowded: false };
     this.#watched.set(primary.database.name, entry);
     this.#arm(entry);
     this.#watchFile(entry);
@@ -93,12 +97,13 @@ export class CaptureClock {
   }
 
   /** A writer of a heavily written database waits for its disk now: a look costs it nothing. */
-  lookWhileSyncing(name: string): void {
+  lookWhileSyncing(name: string, syncs: number): void {
     const entry = this.#watched.get(name);
     if (entry === undefined) return;
     entry.syncedMs = performance.now();
+    entry.crowded = syncs >= CROWDED_SYNCS;
     if (!entry.heavy) return;
-    this.#writeOut ??= setInterval(() => this.#startWriteOut(), WRITE_OUT_MS);
+    if (!entry.crowded) this.#writeOut ??= setInterval(() => this.#startWriteOut(), WRITE_OUT_MS);
     if (entry.syncedMs - entry.primary.capturedMs < SYNCING_GAP_MS) return;
     this.#look(entry);
     clearTimeout(this.#timer);
@@ -121,8 +126,8 @@ export class CaptureClock {
   #startWriteOut(): void {
     const now = performance.now();
     let any = false;
-    for (const { heavy, syncedMs, primary } of this.#watched.values()) {
-      if (now - syncedMs > WRITE_OUT_SYNCED_MS) continue;
+    for (const { heavy, crowded, syncedMs, primary } of this.#watched.values()) {
+      if (crowded || now - syncedMs > WRITE_OUT_SYNCED_MS) continue;
       any = true;
       if (heavy) primary.wal.startWriteOut();
     }

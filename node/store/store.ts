@@ -561,8 +561,8 @@ export class Store implements MountHooks {
     }
   }
 
-  walSyncs(path: string): void {
-    this.#clock.lookWhileSyncing(splitCompanion(path).base);
+  walSyncs(path: string, count: number): void {
+    this.#clock.lookWhileSyncing(splitCompanion(path).base, count);
   }
 
   async walCommit(path: string, commit: WalCommit, write: () => void): Promise<void> {
