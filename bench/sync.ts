@@ -2,7 +2,7 @@
  * What durability sync costs: the time of a commit that waits for a follower, over the bare gRPC round trip on this machine.
  *
  * Always holds: commits and round trips are measured in turns, so that both meet the same machine; the score is the difference of their medians.
- * The notes record writes a second, and what reads of pages in the WAL cost where each is a request.
+ * The notes record writes a second, and reads of pages in the WAL beside those of a database without it.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";

@@ -98,6 +98,7 @@ class Engine {
         reveal: (path) => this.#fuse?.reveal(path),
         invalidateAttributes: (path) => this.#fuse?.invalidateAttributes(path),
         invalidateEntry: (path) => this.#fuse?.invalidateEntry(path),
+        dropCached: (path, data) => this.#fuse?.dropCached(path, data),
         openOnMount: (path) => this.#openOnMount(path),
         setVirtualNames: (names) => this.#fuse?.setVirtualNames(this.#virtualNames(names)),
         primaryName: () => this.#otherPrimary()?.name,

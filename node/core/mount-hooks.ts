@@ -71,6 +71,11 @@ export interface MountControl {
   reveal(path: string): void;
   /** The engine has changed size or content attributes of a backing file: drop the kernel's cached attributes (FUSE_NOTIFY_INVAL_INODE, off -1). */
   invalidateAttributes(path: string): void;
+  /**
+   * The engine has written `length` bytes to a backing file, the last of which is `last`: whatever the kernel keeps of them is dropped. Undefined where it keeps
+   * nothing; else nobody may be told of what was written before this resolves.
+   */
+  dropCached(path: string, data: { readonly offset: number; readonly length: number; readonly last: number }): Promise<void> | undefined;
   /** The engine has created, replaced or removed a name in the backing folder: drop the kernel's entry (FUSE_NOTIFY_INVAL_ENTRY). */
   invalidateEntry(path: string): void;
   /** Which virtual names exist: exact names (".primary", ".lag") and whether `<database>-pos` exists for a path. Pushed by the store. */

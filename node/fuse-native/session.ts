@@ -82,6 +82,7 @@ class Session implements NativeSession {
 
   /** Nothing to do: the kernel keeps no attributes. */
   invalidateAttributes(_path: string): void {}
+  dropCached(): undefined {}
 
   invalidateEntry(path: string): void {
     this.#indexes.drop(path);

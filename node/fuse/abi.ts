@@ -50,6 +50,7 @@ export const FUSE_UNIQUE_RESEND_HIGH = 0x80000000;
 /** Codes of unasked messages to the kernel. */
 export const FUSE_NOTIFY_INVAL_INODE = 2;
 export const FUSE_NOTIFY_INVAL_ENTRY = 3;
+export const FUSE_NOTIFY_STORE = 4;
 export const FUSE_NOTIFY_RETRIEVE = 5;
 export const FUSE_NOTIFY_RESEND = 7;
 export const FUSE_NOTIFY_INC_EPOCH = 8;
@@ -85,6 +86,7 @@ export const fuse_out_header = { SIZE: 16, len: 0, error: 4, unique: 8 } as cons
 export const fuse_dirent = { SIZE: 24, ino: 0, off: 8, namelen: 16, type: 20, name: 24 } as const;
 export const fuse_notify_inval_inode_out = { SIZE: 24, ino: 0, off: 8, len: 16 } as const;
 export const fuse_notify_inval_entry_out = { SIZE: 16, parent: 0, namelen: 8, flags: 12 } as const;
+export const fuse_notify_store_out = { SIZE: 24, nodeid: 0, offset: 8, size: 16 } as const;
 export const fuse_notify_retrieve_out = { SIZE: 32, notify_unique: 0, nodeid: 8, offset: 16, size: 24 } as const;
 export const fuse_notify_retrieve_in = { SIZE: 40, offset: 8, size: 16 } as const;
 export const fuse_backing_map = { SIZE: 16, fd: 0, flags: 4 } as const;
@@ -94,6 +96,6 @@ export const STRUCTS = {
   fuse_attr, fuse_kstatfs, fuse_entry_out, fuse_forget_in, fuse_forget_one, fuse_batch_forget_in, fuse_getattr_in, fuse_attr_out,
   fuse_mknod_in, fuse_mkdir_in, fuse_rename_in, fuse_rename2_in, fuse_setattr_in, fuse_open_in, fuse_create_in, fuse_open_out,
   fuse_release_in, fuse_read_in, fuse_write_in, fuse_write_out, fuse_fsync_in, fuse_init_in, fuse_init_out, fuse_interrupt_in,
-  fuse_in_header, fuse_out_header, fuse_dirent, fuse_notify_inval_inode_out, fuse_notify_inval_entry_out, fuse_notify_retrieve_out,
+  fuse_in_header, fuse_out_header, fuse_dirent, fuse_notify_inval_inode_out, fuse_notify_inval_entry_out, fuse_notify_store_out, fuse_notify_retrieve_out,
   fuse_notify_retrieve_in, fuse_backing_map
 } as const;

@@ -4,7 +4,8 @@
  * The kernel holds the lock of an inode for as long as a FSYNC is under way, and a write that passes through takes the same lock: while one program
  * brings the WAL to the disk for its checkpoint, nobody could commit, where SQLite on a disk goes on. So each program is given, where it can be, an
  * inode of its own in the kernel, all over the same backing file. It can be because nothing of a `-wal` is in the kernel's inode: reads, writes and
- * maps pass through, its size is asked for each time, and SQLite takes no lock on it. Other files keep one id, because their locks are kept by it.
+ * maps pass through, its size is asked for each time, and SQLite takes no lock on it. (With durability sync the kernel keeps pages of it: page-caches.ts.)
+ * Other files keep one id, because their locks are kept by it.
  *
  * Always holds: an id says by itself which file it means, so an engine that starts anew serves those that an earlier one gave out. Which one a program
  * gets is a matter of speed only: sharing one is never wrong. Attributes show the number of the file itself, whatever the id.
@@ -22,18 +23,29 @@ export function fileId(id: number): number {
   return id >= TRUSTED_DIRECTORY_ID ? id : id % ALIAS_STEP;
 }
 
+/** All ids that a file can have. */
+export function aliasesOf(file: number): number[] {
+  return Array.from({ length: ALIASES_MAX + 1 }, (_, k) => file + k * ALIAS_STEP);
+}
+
 /** The ids of one file, and how often each is open, as far as this engine has seen. */
 export class Aliases {
   readonly #opens = new Map<number, number>();
+  readonly #first: number;
   #shared = 0;
+
+  /** `first`: 1 where the number itself is not given out. */
+  constructor(first: 0 | 1 = 0) {
+    this.#first = first;
+  }
 
   /** The id for the next program that looks the file up: one that nobody has open while there is one, then each in turn. */
   next(id: number): number {
-    if (this.#opens.size > ALIASES_MAX) {
-      this.#shared = (this.#shared + 1) % (ALIASES_MAX + 1);
-      return id + this.#shared * ALIAS_STEP;
+    if (this.#opens.size > ALIASES_MAX - this.#first) {
+      this.#shared = (this.#shared + 1) % (ALIASES_MAX + 1 - this.#first);
+      return id + (this.#first + this.#shared) * ALIAS_STEP;
     }
-    let free = id;
+    let free = id + this.#first * ALIAS_STEP;
     while (this.#opens.has(free)) free += ALIAS_STEP;
     return free;
   }

@@ -63,9 +63,9 @@ function lookUpPlace(server: Server, request: Request, place: Place, keepSeconds
 /** Puts a fuse_entry_out into the reply and counts the kernel's reference. Answers the id that it names. */
 function writeEntry(server: Server, place: Place, inode: Inode, stat: fs.BigIntStats, keepSeconds = KEEP_SECONDS): number {
   inode.lookups++;
-  // The writes of a gated one are requests, one at a time by whatever id.
-  const aliased = keepSeconds > 0 && isWal(place.path) && stat.isFile() && !server.isGated(place.path);
-  if (aliased) inode.aliases ??= new Aliases();
+  const aliased = keepSeconds > 0 && isWal(place.path) && stat.isFile();
+  // An engine of an earlier version may have opened a gated one by its number, in a way that excludes this one.
+  if (aliased) inode.aliases ??= new Aliases(server.isGated(place.path) ? 1 : 0);
   const node = aliased ? inode.aliases!.next(inode.id) : inode.id;
   writeEntryOut(server.out, REPLY_BODY, stat, { id: inode.id, links: server.links(inode, stat) }, {
     generation: inode.generation,

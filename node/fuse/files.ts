@@ -12,7 +12,7 @@ import { isOwnOpen } from "../core/own-open.ts";
 import * as abi from "./abi.ts";
 import { applyAttributes, dropPrivileges, readAttributeChange } from "./backing.ts";
 import type { Inode, OpenKind } from "./inodes.ts";
-import { NO_BACKING } from "./messages.ts";
+import { NO_BACKING, type OpenMode } from "./messages.ts";
 import { attributeSeconds, isJournal, isSharedMemory, isWal, isZeroedJournal, JOURNAL_HEADER_SIZE, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
 import { refusal, type Server } from "./server.ts";
 import { trustedDirectoryStat, virtualStat } from "./virtual.ts";
@@ -69,9 +69,12 @@ export function open(server: Server, request: Request): void {
   answerOpen(server, request, inode, { node: request.node, path: path ?? "", flags, at: REPLY_BODY, created: false });
 }
 
-/** What an open file may do without us. `direct`: reads and writes are requests, whatever else passes through. */
-export function openFlags(backing: number, direct: boolean): number {
-  return abi.FOPEN_NOFLUSH | (backing === NO_BACKING ? 0 : abi.FOPEN_PASSTHROUGH) | (direct ? abi.FOPEN_DIRECT_IO : 0);
+/** Puts a fuse_open_out into `out` that says what the file may do without us. */
+export function writeOpening(out: Buffer, at: number, backing: number, mode: OpenMode): void {
+  const passes = backing !== NO_BACKING && mode !== "gated";
+  // Reads of a gated one come from the page cache of its own id.
+  const flags = abi.FOPEN_NOFLUSH | (passes ? abi.FOPEN_PASSTHROUGH : mode === "wal" ? abi.FOPEN_DIRECT_IO : 0);
+  writeOpenOut(out, at, 0, flags, passes ? backing : 0);
 }
 
 interface Opening {
@@ -90,18 +93,20 @@ export function answerOpen(server: Server, request: Request, inode: Inode, openi
   if (inode.backing <= 0) server.inodes.descriptor(inode);
   server.inodes.opened(inode, request.unique, request.resent, kindOf(opening.flags), opening.node);
   server.countOpen();
+  const mode: OpenMode = !isWal(opening.path) ? "plain" : server.isGated(opening.path) ? "gated" : "wal";
+  if (mode === "gated") server.countCachedOpen(inode.id, opening.node);
   const { out } = server;
   const length = opening.at + abi.fuse_open_out.SIZE - REPLY_BODY;
   if (inode.backing === 0) {
     writeOpenOut(out, opening.at, 0, abi.FOPEN_NOFLUSH, 0);
     assert(inode.fd >= 0 && inode.slot >= 0);
     server.defer({
-      kind: "open", unique: request.unique, id: inode.id, path: opening.path, slot: inode.slot, fd: inode.fd, at: opening.at, direct: server.isGated(opening.path), created: opening.created,
+      kind: "open", unique: request.unique, id: inode.id, path: opening.path, slot: inode.slot, fd: inode.fd, at: opening.at, mode, created: opening.created,
       reply: Uint8Array.prototype.slice.call(out, 0, REPLY_BODY + length),
     });
     return;
   }
-  writeOpenOut(out, opening.at, 0, openFlags(inode.backing, server.isGated(opening.path)), Math.max(0, inode.backing));
+  writeOpening(out, opening.at, inode.backing, mode);
   server.reply(request, length);
   if (opening.created) server.post({ kind: "created", path: opening.path });
 }
@@ -180,8 +185,12 @@ export function write(server: Server, request: Request): void {
   const fd = server.inodes.descriptor(inode);
   const path = server.gates === undefined ? undefined : server.inodes.path(inode);
   if (path !== undefined && server.isGated(path)) {
+    const deciding = server.gates!.isDeciding(inode.id);
     const commit = server.gates!.judge(inode.id, fd, offset, data);
-    if (commit !== undefined) return server.defer({ kind: "commit", unique: request.unique, id: inode.id, path, fd, commit });
+    // No SQLite does that: its lock for writing is held until the first is decided. The pages that this one writes would be waited for by who decides.
+    if (deciding && commit !== undefined) throw refusal("EIO");
+    if (commit === "done") return server.defer({ kind: "commitAgain", unique: request.unique, id: inode.id, node: request.node, fd, length: data.length });
+    if (commit !== undefined) return server.defer({ kind: "commit", unique: request.unique, id: inode.id, node: request.node, path, fd, commit });
   }
   const written = fs.writeSync(fd, data, 0, data.length, offset);
   writeU64(server.out, written, REPLY_BODY);

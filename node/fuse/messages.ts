@@ -22,6 +22,8 @@ export const SHARED_SEEN = 2;
 export const SHARED_BUSY = 3;
 /** Requests that wait at the gate. */
 export const SHARED_PARKED = 4;
+/** Raised at every open of a `-wal` of which the kernel keeps pages, before the message that tells of it. */
+export const SHARED_CACHED_OPENS = 5;
 export const SHARED_REQUESTS = 16;
 export const SHARED_WORDS = SHARED_REQUESTS + OPCODE_LIMIT;
 
@@ -45,14 +47,18 @@ export interface DeferredUnlink { kind: "unlink"; unique: bigint; id: number; pa
 export interface DeferredRename { kind: "rename"; unique: bigint; id: number; path: string; to: string; toParent: number; toName: string; noReplace: boolean; replaced: { id: number; open: boolean } | undefined; opens: number }
 export interface DeferredJournal { kind: "journal"; unique: bigint; id: number; path: string; header: Uint8Array | undefined }
 export interface DeferredVirtualRead { kind: "virtual"; unique: bigint; handle: number; path: string; offset: number; size: number }
+/** How a file is opened: all passes through; but for a `-wal`, of which no two opens may share a page cache; but for one whose writes are requests. */
+export type OpenMode = "plain" | "wal" | "gated";
 /** An open whose reply is complete but for the backing id: `reply` is the whole message, `at` the offset of its fuse_open_out. */
-export interface DeferredOpen { kind: "open"; unique: bigint; id: number; path: string; slot: number; fd: number; reply: Uint8Array; at: number; direct: boolean; created: boolean }
-/** A write that would complete a commit: done by the main thread through `fd`, or refused. */
-export interface DeferredCommit { kind: "commit"; unique: bigint; id: number; path: string; fd: number; commit: WalCommit }
+export interface DeferredOpen { kind: "open"; unique: bigint; id: number; path: string; slot: number; fd: number; reply: Uint8Array; at: number; mode: OpenMode; created: boolean }
+/** A write that would complete a commit: done by the main thread through `fd`, or refused. `node`: the id by which it came. */
+export interface DeferredCommit { kind: "commit"; unique: bigint; id: number; node: number; path: string; fd: number; commit: WalCommit }
+/** One that an engine had done before it died, without a reply. */
+export interface DeferredCommitAgain { kind: "commitAgain"; unique: bigint; id: number; node: number; fd: number; length: number }
 /** A request that the thread runs once it is granted: creation on a follower, or the rename of a directory. */
 export interface DeferredAsk { kind: "ask"; unique: bigint; key: number; path: string; to: string | undefined }
 
-export type Deferred = DeferredCommit | DeferredSetattr | DeferredUnlink | DeferredRename | DeferredJournal | DeferredVirtualRead | DeferredOpen | DeferredAsk;
+export type Deferred = DeferredCommit | DeferredCommitAgain | DeferredSetattr | DeferredUnlink | DeferredRename | DeferredJournal | DeferredVirtualRead | DeferredOpen | DeferredAsk;
 
 export type ToMain =
   | Deferred
@@ -67,6 +73,7 @@ export type ToMain =
   | { kind: "rawWritten"; path: string }
   | { kind: "closed"; path: string }
   | { kind: "walSyncs"; path: string; count: number }
+  | { kind: "cachedOpen"; id: number; node: number }
   /** The thread no longer uses this registration. */
   | { kind: "unregister"; id: number; backing: number }
   | { kind: "report"; message: string; error: { message: string; stack: string | undefined } };

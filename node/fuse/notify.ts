@@ -2,7 +2,8 @@
  * What a FUSE server tells the kernel unasked: forget attributes, forget names, repeat requests, and wake our own thread.
  *
  * Always holds: none of these waits for a lock that an application's system call may hold while it waits for us, except
- * {@link invalidateName}, which therefore never runs on the calling thread. A notice about something that the kernel does not know is
+ * {@link invalidateName}, which therefore never runs on the calling thread, and {@link changedNow}, whose caller makes sure that the FUSE thread can answer
+ * whatever holds a page. A notice about something that the kernel does not know is
  * no error.
  */
 import * as fs from "node:fs";
@@ -16,15 +17,16 @@ function notice(code: number, bodyLength: number): Buffer {
   return message;
 }
 
+/** Unknown to the kernel; or the mount is gone; or not there yet. */
+const UNKNOWN: ReadonlySet<string | undefined> = new Set(["ENOENT", "ENODEV", "EPERM", "ENOTCONN"]);
+
 /** False when there was nothing to tell. */
 function send(fuseFd: number, message: Buffer): boolean {
   try {
     fs.writeSync(fuseFd, message);
     return true;
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    // Unknown to the kernel; or the mount is gone; or not there yet.
-    if (code !== "ENOENT" && code !== "ENODEV" && code !== "EPERM" && code !== "ENOTCONN") throw error;
+    if (!UNKNOWN.has((error as NodeJS.ErrnoException).code)) throw error;
     return false;
   }
 }
@@ -35,6 +37,53 @@ export function invalidateAttributes(fuseFd: number, id: number): void {
   writeU64(message, id, REPLY_BODY + abi.fuse_notify_inval_inode_out.ino);
   message.writeBigInt64LE(-1n, REPLY_BODY + abi.fuse_notify_inval_inode_out.off);
   send(fuseFd, message);
+}
+
+/** Bytes of a backing file that have changed: `length` of them from `offset` on; the last byte is `last`. */
+export interface ChangedData {
+  readonly offset: number;
+  readonly length: number;
+  readonly last: number;
+}
+
+/**
+ * Has the kernel drop the pages that it keeps of these bytes, and know a size of the file that has them in it. The second is said by storing the last byte: the
+ * notice to drop makes the kernel ignore an answer that is on its way to it, which may be the one that told the size to a reader.
+ */
+function dataNotices(id: number, { offset, length, last }: ChangedData): readonly [Buffer, Buffer] {
+  const drop = notice(abi.FUSE_NOTIFY_INVAL_INODE, abi.fuse_notify_inval_inode_out.SIZE);
+  writeU64(drop, id, REPLY_BODY + abi.fuse_notify_inval_inode_out.ino);
+  writeU64(drop, offset, REPLY_BODY + abi.fuse_notify_inval_inode_out.off);
+  writeU64(drop, length, REPLY_BODY + abi.fuse_notify_inval_inode_out.len);
+  const out = abi.fuse_notify_store_out;
+  const store = notice(abi.FUSE_NOTIFY_STORE, out.SIZE + 1);
+  writeU64(store, id, REPLY_BODY + out.nodeid);
+  writeU64(store, offset + length - 1, REPLY_BODY + out.offset);
+  store.writeUInt32LE(1, REPLY_BODY + out.size);
+  store.writeUInt8(last, REPLY_BODY + out.SIZE);
+  return [drop, store];
+}
+
+/** Drops what is not true any more of what the kernel keeps of an inode. False when it does not know it. Waits for pages that are just being read or written. */
+export function changedNow(fuseFd: number, id: number, data: ChangedData): boolean {
+  const [drop, store] = dataNotices(id, data);
+  return send(fuseFd, drop) && send(fuseFd, store);
+}
+
+/** The same, by threads of the pool. */
+export async function changed(fuseFd: number, id: number, data: ChangedData): Promise<boolean> {
+  const [drop, store] = dataNotices(id, data);
+  return (await sendLater(fuseFd, drop)) && (await sendLater(fuseFd, store));
+}
+
+function sendLater(fuseFd: number, message: Buffer): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    fs.write(fuseFd, message, (error) => {
+      if (error === null) resolve(true);
+      else if (UNKNOWN.has(error.code)) resolve(false);
+      else reject(error);
+    });
+  });
 }
 
 /** Makes the kernel ask anew for every name, before its next use. Needs FUSE_INC_EPOCH_MINOR; takes no lock. */

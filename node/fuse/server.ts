@@ -8,9 +8,10 @@ import * as fs from "node:fs";
 import { constants as os } from "node:os";
 import { receiveMessageOnPort, type MessagePort } from "node:worker_threads";
 import { InodeTable, type Inode } from "./inodes.ts";
-import { SHARED_OPENS, SHARED_PARKED, SHARED_POSTED, SHARED_SEEN, type Deferred, type DeferredAsk, type Spare, type ThreadOptions, type ToMain, type ToThread } from "./messages.ts";
+import { SHARED_CACHED_OPENS, SHARED_OPENS, SHARED_PARKED, SHARED_POSTED, SHARED_SEEN, type Deferred, type DeferredAsk, type Spare, type ThreadOptions, type ToMain, type ToThread } from "./messages.ts";
 import { databaseSettings, type DatabaseRule } from "../core/config.ts";
 import { splitCompanion } from "../core/mount-hooks.ts";
+import { opcodeByNumber } from "./opcodes.ts";
 import { hashName, isWal, joinPath, pathOfTrustedName, TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "./policy.ts";
 import type { WalGates } from "./wal-gate.ts";
 import { Request, REPLY_BODY, writeReplyHeader } from "./wire.ts";
@@ -157,6 +158,23 @@ export class Server {
 
   countOpen(): void {
     Atomics.add(this.shared, SHARED_OPENS, 1);
+  }
+
+  /** Somebody opens a `-wal` of which the kernel is going to keep pages. */
+  countCachedOpen(id: number, node: number): void {
+    Atomics.add(this.shared, SHARED_CACHED_OPENS, 1);
+    this.post({ kind: "cachedOpen", id, node });
+  }
+
+  /**
+   * A read that fills the kernel's page cache: it is served while the gate is closed, because the kernel lets nobody drop a page meanwhile, and who is to
+   * open the gate may have to. What is in the file is as good as what a reader has of it already.
+   */
+  fillsCache(request: Request): boolean {
+    if (this.#databases.length === 0 || opcodeByNumber[request.opcode]?.name !== "READ") return false;
+    const inode = this.inodes.find(request.node);
+    const path = inode === undefined ? undefined : this.inodes.path(inode);
+    return path !== undefined && this.isGated(path);
   }
 
   /** Takes in what the main thread has posted. Granted requests are kept for takeGranted(), so no handler runs inside another. */

@@ -14,21 +14,23 @@ import { getPriority } from "node:os";
 import { join } from "node:path";
 import { MessageChannel, Worker } from "node:worker_threads";
 import { errnoOf, isAppError } from "../../proto/errors.ts";
-import type { DatabaseRule } from "../core/config.ts";
-import type { MountControl, MountHooks } from "../core/mount-hooks.ts";
+import { databaseSettings, type DatabaseRule } from "../core/config.ts";
+import { splitCompanion, type MountControl, type MountHooks } from "../core/mount-hooks.ts";
+import { frameOffset } from "../sqlite/wal.ts";
 import { backingClose, backingOpen, scheduleThread, setTimes } from "../native/libc.ts";
 import * as abi from "./abi.ts";
 import { applyAttributes, removeName, replaceName } from "./backing.ts";
 import * as messages from "./messages.ts";
 import { files } from "../io/files.ts";
-import { openFlags } from "./files.ts";
+import { writeOpening } from "./files.ts";
 import { Moves } from "./moves.ts";
+import { PageCaches } from "./page-caches.ts";
 import * as notify from "./notify.ts";
 import { OPCODES } from "./opcodes.ts";
-import { attributeSeconds, isJournal } from "./policy.ts";
+import { attributeSeconds, isJournal, isWal } from "./policy.ts";
 import { recordedOpens, writeBackingId } from "./records.ts";
 import { Spares } from "./spares.ts";
-import { REPLY_BODY, writeAttrOut, writeOpenOut, writeReplyHeader, writeU64 } from "./wire.ts";
+import { REPLY_BODY, writeAttrOut, writeReplyHeader, writeU64 } from "./wire.ts";
 
 export interface FuseOptions {
   /** The mount's /dev/fuse descriptor. */
@@ -65,6 +67,13 @@ export async function startFuse(options: FuseOptions): Promise<FuseSession> {
   return session;
 }
 
+/** What lies in a file between two offsets, as a change. */
+function changeOf(fd: number, offset: number, end: number): notify.ChangedData {
+  const last = Buffer.alloc(1);
+  fs.readSync(fd, last, 0, 1, end - 1);
+  return { offset, length: end - offset, last: last.readUInt8(0) };
+}
+
 const MOST_WAKE_ATTEMPTS = 8;
 /** How the FUSE thread is scheduled: before the programs that keep the processors busy while one of them waits for it. */
 const SERVING = { sliceNs: 100_000, nice: -15 };
@@ -80,6 +89,7 @@ class Session implements FuseSession {
   readonly #outbox: MessageChannel["port1"];
   readonly #moves = new Moves();
   readonly #spares: Spares;
+  readonly #caches: PageCaches;
   /** Backing ids by inode. The thread knows the same; this one decides when two first opens of a file cross. */
   readonly #backings = new Map<number, number>();
   /** Descriptors of unlinked journals by inode, so that the last close of each, which frees its blocks, need not be made by this thread. */
@@ -104,6 +114,7 @@ class Session implements FuseSession {
     if (options.resume) notify.resendUnanswered(this.#fd);
     const shared = new SharedArrayBuffer(messages.SHARED_WORDS * Int32Array.BYTES_PER_ELEMENT);
     this.#shared = new Int32Array(shared);
+    this.#caches = new PageCaches(options.fuseFd, this.#shared);
     const { port1, port2 } = new MessageChannel();
     this.#outbox = port1;
     port1.unref();
@@ -161,6 +172,16 @@ class Session implements FuseSession {
   invalidateAttributes(path: string): void {
     const id = this.#idOf(path);
     if (id !== undefined && !this.#over) notify.invalidateAttributes(this.#fd, id);
+  }
+
+  dropCached(path: string, data: notify.ChangedData): Promise<void> | undefined {
+    if (this.#over || !this.#isGated(path)) return undefined;
+    const id = this.#idOf(path);
+    return id === undefined ? undefined : this.#caches.dropLater(id, data);
+  }
+
+  #isGated(path: string): boolean {
+    return isWal(path) && databaseSettings({ databases: this.#options.databases ?? [] }, splitCompanion(path).base).durability === "sync";
   }
 
   invalidateEntry(path: string): void {
@@ -261,6 +282,8 @@ class Session implements FuseSession {
       case "rawWritten": this.#hooks.afterRawWrite(message.path); return;
       case "closed": this.#hooks.afterLastClose(message.path); return;
       case "walSyncs": this.#hooks.walSyncs(message.path, message.count); return;
+      case "commitAgain": void this.#serve(message, () => this.#commitAgain(message)); return;
+      case "cachedOpen": this.#caches.opened(message.id, message.node); return;
       case "unregister": this.#unregister(message.id, message.backing); return;
       case "report": this.#hooks.report(message.message, Object.assign(new Error(message.error.message), { stack: message.error.stack })); return;
     }
@@ -317,6 +340,7 @@ class Session implements FuseSession {
     if (isJournal(message.path) && this.#backings.has(message.id)) this.#keepDescriptor(message.id, this.#file(message.path));
     const aside = removeName(this.#options.runDir, this.#file(message.path), message.id, this.#mayBeOpen(message.open, message.opens));
     this.#post({ kind: "unlinked", id: message.id, path: message.path, aside });
+    this.#caches.gone(message.id);
     this.#hooks.afterUnlink(message.path);
     this.#reply(message.unique);
     // Should nobody have it open after all, the thread removes it now and not with the next request.
@@ -348,6 +372,7 @@ class Session implements FuseSession {
       await this.#hooks.walCommit(message.path, message.commit, () => {
         files.write("sync:commit", message.fd, data, 0, data.length, offset);
         done = true;
+        this.#dropOthers(message);
       });
     } finally {
       // What has been written counts, whatever came after it.
@@ -355,6 +380,22 @@ class Session implements FuseSession {
     }
     writeU64(this.#out, data.length, REPLY_BODY);
     this.#reply(message.unique, abi.fuse_write_out.SIZE);
+  }
+
+  /** Whoever learns of the commit reads it from the file. */
+  #dropOthers({ id, node, path, fd, commit }: messages.DeferredCommit): void {
+    const offset = commit.from === 1 ? 0 : frameOffset(commit.from, commit.pageSize);
+    try {
+      this.#caches.drop(id, changeOf(fd, offset, frameOffset(commit.to + 1, commit.pageSize)), node);
+    } catch (error) {
+      this.#hooks.report(`The kernel may keep old pages of "${path}"`, error);
+    }
+  }
+
+  async #commitAgain({ unique, id, node, fd, length }: messages.DeferredCommitAgain): Promise<void> {
+    await this.#caches.dropLater(id, changeOf(fd, 0, fs.fstatSync(fd).size), node);
+    writeU64(this.#out, length, REPLY_BODY);
+    this.#reply(unique, abi.fuse_write_out.SIZE);
   }
 
   async #readVirtual(message: messages.DeferredVirtualRead): Promise<void> {
@@ -408,7 +449,7 @@ class Session implements FuseSession {
       this.#post({ kind: "registered", id: message.id, backing });
     }
     const reply = Buffer.from(message.reply.buffer, message.reply.byteOffset, message.reply.length);
-    writeOpenOut(reply, message.at, 0, openFlags(backing, message.direct), Math.max(0, backing));
+    writeOpening(reply, message.at, backing, message.mode);
     if (message.created) this.#hooks.afterCreate(message.path);
     // Where one transaction has made a journal, the next will too. Before the reply: after it the thread may close the descriptor.
     if (message.created && backing > 0 && isJournal(message.path)) this.#spares.offer(fs.fstatSync(message.fd).mode & 0o7777);

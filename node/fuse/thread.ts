@@ -69,7 +69,7 @@ function dispatch(request: Request, granted = false): boolean {
     server.fail(request, -os.errno.ENOSYS);
     return false;
   }
-  if (!server.gateOpen && !opcode.gate && !granted && !server.isTrusted(request)) {
+  if (!server.gateOpen && !opcode.gate && !granted && !server.isTrusted(request) && !server.fillsCache(request)) {
     server.park(request);
     return false;
   }

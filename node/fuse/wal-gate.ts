@@ -41,6 +41,11 @@ export class WalGates {
     this.#models.clear();
   }
 
+  /** Whether a commit of this file is undecided. */
+  isDeciding(id: number): boolean {
+    return this.#models.get(id)?.undecided !== undefined;
+  }
+
   decided(id: number, done: boolean): void {
     const model = this.#models.get(id);
     if (model?.undecided === undefined) return;
@@ -49,8 +54,8 @@ export class WalGates {
     model.undecided = undefined;
   }
 
-  /** The commit that this write would complete; undefined when it is to be done at once. */
-  judge(id: number, fd: number, offset: number, data: Buffer): WalCommit | undefined {
+  /** The commit that this write would complete; undefined when it is to be done at once; "done" when it is done already, for an engine that has died before its reply. */
+  judge(id: number, fd: number, offset: number, data: Buffer): WalCommit | "done" | undefined {
     if (this.#role !== "primary") return undefined;
     const read = (target: Uint8Array, at: number): number => readOver(fd, target, at, offset, data);
     const model = this.#modelFor(id, fd, offset, read);
@@ -60,7 +65,7 @@ export class WalGates {
     const first = Math.max(1, Math.floor((offset - WAL_HEADER_SIZE) / frameSize) + 1);
     if (first <= model.committed.frame) {
       // The same bytes again: the engine died between the write and its reply.
-      if (isSame(fd, offset, data)) return undefined;
+      if (isSame(fd, offset, data)) return "done";
       // Its writer has died before it made the transaction known, or has undone it: the next one begins in its place.
       model.committed = pointAt(fd, header, first - 1);
       model.verified = model.committed;

@@ -13,6 +13,7 @@ import { WAL_DMS_LOCK } from "../sqlite/lock-bytes.ts";
 import { decodeLtx, decodeLtxFile } from "../ltx/decoder.ts";
 import type { LtxHeader } from "../ltx/header.ts";
 import type { LtxTrailer } from "../ltx/trailer.ts";
+import type { MountControl } from "../core/mount-hooks.ts";
 import { AppError } from "../../proto/errors.ts";
 import { formatHex16, formatPosition, type Position } from "../../proto/position.ts";
 import type { Database } from "./database.ts";
@@ -37,6 +38,8 @@ export interface FollowerHost {
   reveal(path: string): void;
   invalidateAttributes(path: string): void;
   invalidateEntry(path: string): void;
+  /** The node has written to a file: see MountControl. */
+  dropCached: MountControl["dropCached"];
   /** Opens a file through the mount, so that locks asked on it are those of the applications. */
   openOnMount(path: string): Promise<number>;
   report(message: string, error: unknown): void;
@@ -141,6 +144,7 @@ export class Follower {
   #watchReplica(): void {
     const replica = this.#replica!;
     replica.onFileChange = () => this.#host.invalidateAttributes(this.database.name);
+    replica.onFrames = (data) => this.#host.dropCached(`${this.database.name}-wal`, data);
     replica.onError = (error) => this.#host.report(`Checkpoint of "${this.database.name}" failed and is tried again`, error);
   }
 
@@ -318,8 +322,7 @@ export class Follower {
     const replica = this.#replica!;
     if (header.pageSize !== replica.pageSize) await this.#resize(header.pageSize);
     const source: PageSource = pages ?? { count: 0, pgno: () => 0, copy: () => undefined };
-    if (source.count * header.pageSize <= 1 << 20) replica.append(source, header.commit);
-    else await pausing(replica.appendSteps(source, header.commit));
+    await pausing(replica.appendSteps(source, header.commit));
   }
 
   /** The primary vacuumed to another page size: waits until no reader is in a snapshot. */
@@ -554,14 +557,14 @@ export class Follower {
 
   /** Puts right pages back as frames of a transaction that changes nothing. Pages that do not match their checksum are left out; returns how many were put back. */
   async heal(pages: ReadonlyMap<number, Buffer>): Promise<number> {
-    return this.turn.run(() => {
+    return this.turn.run(async () => {
       const { database } = this;
       const good: [number, Buffer][] = [];
       for (const [pgno, page] of pages) {
         ARENA.set(page, 0);
         if (page.length === database.pageSize && pageChecksumAt(pgno, 0, page.length) === database.sums.get(pgno)) good.push([pgno, page]);
       }
-      if (good.length > 0) this.#replica!.append({ count: good.length, pgno: (index) => good[index]![0], copy: (index, offset) => void ARENA.set(good[index]![1], offset) }, database.sums.pageCount);
+      if (good.length > 0) await pausing(this.#replica!.appendSteps({ count: good.length, pgno: (index) => good[index]![0], copy: (index, offset) => void ARENA.set(good[index]![1], offset) }, database.sums.pageCount));
       this.healed += good.length;
       this.#replica!.acceptTouch();
       return good.length;

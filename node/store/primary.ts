@@ -606,12 +606,12 @@ export class Primary {
   }
 }
 
-/** Runs steps with pauses, so that requests, other databases and the network are served meanwhile. */
-export async function pausing<T>(steps: Generator<void, T>): Promise<T> {
+/** Runs steps with pauses, so that requests, other databases and the network are served meanwhile. A step may have to be waited for. */
+export async function pausing<T>(steps: Generator<Promise<void> | void, T>): Promise<T> {
   for (;;) {
     const step = steps.next();
     if (step.done === true) return step.value;
-    await nextTick();
+    await (step.value ?? nextTick());
   }
 }
 

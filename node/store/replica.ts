@@ -59,6 +59,8 @@ export class Replica {
   onError: ((error: unknown) => void) | undefined;
   /** After each change of the database file by this class: size changes must reach the kernel's attribute cache. */
   onFileChange: (() => void) | undefined;
+  /** Frames lie in the `-wal` and are published when what this answers has resolved. */
+  onFrames: ((data: { readonly offset: number; readonly length: number; readonly last: number }) => Promise<void> | undefined) | undefined;
   // mtimes after our own last writes; other values mean that somebody wrote past SQLite's locks.
   #knownMtimeNs = -1n;
   #knownWalMtimeNs = -1n;
@@ -146,12 +148,7 @@ export class Replica {
    * Appends pages as one transaction and publishes it: readers that begin afterwards see it, readers in a snapshot keep theirs.
    * `pageSize` other than before needs all pages in the source and no reader in the way (see canResize).
    */
-  append(source: PageSource, pageCount: number): void {
-    const steps = this.appendSteps(source, pageCount);
-    while (steps.next().done !== true);
-  }
-
-  *appendSteps(source: PageSource, pageCount: number): Generator<void, void> {
+  *appendSteps(source: PageSource, pageCount: number): Generator<Promise<void> | void, void> {
     assert(!this.#closed && !this.#appending, "one transaction at a time");
     if (source.count === 0 && pageCount === this.pageCount) return;
     this.#appending = true;
@@ -163,7 +160,7 @@ export class Replica {
     if (this.mxFrame >= Math.max(REPLICA_CHECKPOINT_FRAMES_MIN, REPLICA_CHECKPOINT_BYTES / this.pageSize)) void this.checkpoint().catch((error: unknown) => this.onError?.(error));
   }
 
-  *#appendFrames(source: PageSource, pageCount: number): Generator<void, void> {
+  *#appendFrames(source: PageSource, pageCount: number): Generator<Promise<void> | void, void> {
     const index = this.#index;
     const { salt1, salt2 } = index.salts();
     let frame = index.mxFrame;
@@ -201,6 +198,9 @@ export class Replica {
       files.write("replica:wal", this.#walFd, ARENA, BUILD_AT, n * step, frameOffset(first + at, this.pageSize));
       if (at + n < count) yield;
     }
+    const from = first === 1 ? 0 : frameOffset(first, this.pageSize);
+    const dropped = this.onFrames?.({ offset: from, length: frameOffset(first + count, this.pageSize) - from, last: ARENA[BUILD_AT + (((count - 1) % perChunk) + 1) * step - 1]! });
+    if (dropped !== undefined) yield dropped;
     index.ensure(first + count - 1);
     for (let i = 0; i < count; i++) this.#put(++frame, pgnos[i]!);
     this.pageCount = pageCount;

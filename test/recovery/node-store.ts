@@ -27,7 +27,7 @@ export function openStore(dataDir: string, options: { readonly boot?: Buffer; re
     dataDir, nodeId: options.name === "b" ? 2n : 1n, nodeName: options.name ?? "a", boot: options.boot ?? BOOT, replicates: () => true, leaseCanEnd: false,
     retention: { durationMs: 3_600_000, bytes: 1 << 30 }, ...(options.sync === undefined ? {} : { sync: options.sync }),
     host: {
-      fence: () => Promise.resolve(), hide: () => Promise.resolve(), reveal: () => undefined, invalidateAttributes: () => undefined, invalidateEntry: () => undefined,
+      fence: () => Promise.resolve(), hide: () => Promise.resolve(), reveal: () => undefined, invalidateAttributes: () => undefined, invalidateEntry: () => undefined, dropCached: () => undefined,
       openOnMount: (path) => Promise.resolve(fs.openSync(join(dataDir, "files", path), "r+")),
       report: (message, error) => void reports.push({ message, error }),
       setVirtualNames: () => undefined, primaryName: () => "a", lagMs: () => 0,

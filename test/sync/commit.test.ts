@@ -101,7 +101,6 @@ test("what a follower has stored and nobody has confirmed is shown by no node, a
     await committed(() => void db.prepare("INSERT INTO t VALUES (1)").run());
     await cluster.inStep("app.db");
     db.close();
-    // Opened before: as root, SQLite gives the -wal its owner at each open, which the kernel lets wait for the write that is held.
     const readers = [a, b].map((node) => new Database(node.path("app.db"), { readonly: true })).map((reader) => ({ reader, rows: reader.prepare("SELECT count(*) FROM t").pluck() }));
     assert.deepEqual(readers.map(({ rows }) => rows.get()), [1, 1]);
     signal(c, "SIGSTOP");
@@ -117,7 +116,8 @@ test("what a follower has stored and nobody has confirmed is shown by no node, a
     let end: string | undefined;
     void writing.then((how) => (end = how));
     while (end === undefined) {
-      // Reads go on while the commit waits, on both sides.
+      // Reads go on while the commit waits, on both sides, also of who opens the database only now.
+      assert.deepEqual([count(a), count(b)], [1, 1]);
       assert.deepEqual(readers.map(({ rows }) => rows.get()), [1, 1]);
       assert.equal(fs.readFileSync(b.path("app.db-pos"), "latin1"), position);
       looks++;

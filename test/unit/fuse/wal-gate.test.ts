@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import Database from "better-sqlite3";
+import type { WalCommit } from "../../../node/core/mount-hooks.ts";
 import { WalGates } from "../../../node/fuse/wal-gate.ts";
 import { FRAME_HEADER_SIZE, WAL_HEADER_SIZE, frameOffset } from "../../../node/sqlite/wal.ts";
 import { scanWal } from "../../../node/sqlite/wal-scanner.ts";
@@ -49,6 +50,12 @@ function inFolder(run: (folder: string, wal: Buffer, fd: number) => void): void 
   }
 }
 
+function judge(gates: WalGates, fd: number, offset: number, data: Buffer): WalCommit | undefined {
+  const commit = gates.judge(7, fd, offset, data);
+  assert.ok(commit !== "done");
+  return commit;
+}
+
 const committedIn = (fd: number): number => scanWal((buffer, at) => fs.readSync(fd, buffer, 0, buffer.length, at))?.mxFrame ?? 0;
 
 test("exactly the writes that complete a commit are held, and until they are done no recovery finds the commit", () => {
@@ -57,7 +64,7 @@ test("exactly the writes that complete a commit are held, and until they are don
     let committed = 0;
     let held = 0;
     for (const { offset, data } of writesOf(wal)) {
-      const commit = gates.judge(7, fd, offset, data);
+      const commit = judge(gates, fd, offset, data);
       const completes = offset > 0 && data.length === PAGE && isCommit(wal, frameOf(offset));
       assert.equal(commit !== undefined, completes, `offset ${offset}`);
       if (commit !== undefined) {
@@ -85,7 +92,7 @@ test("after a refusal the same frames are judged anew, and a new engine judges l
     let begin = 1;
     for (let i = 0; i < writes.length; i++) {
       const { offset, data } = writes[i]!;
-      const commit = gates.judge(7, fd, offset, data);
+      const commit = judge(gates, fd, offset, data);
       if (commit === undefined) {
         fs.writeSync(fd, data, 0, data.length, offset);
         continue;
@@ -115,12 +122,12 @@ test("headers that are written at the end, as for a transaction that outgrew the
     const frames = (wal.length - WAL_HEADER_SIZE) / (FRAME_HEADER_SIZE + PAGE);
     let first = 1;
     let held = 0;
-    assert.equal(gates.judge(7, fd, 0, wal.subarray(0, WAL_HEADER_SIZE)), undefined);
+    assert.equal(judge(gates, fd, 0, wal.subarray(0, WAL_HEADER_SIZE)), undefined);
     fs.writeSync(fd, wal, 0, WAL_HEADER_SIZE, 0);
     for (let frame = 1; frame <= frames; frame++) {
       if (!isCommit(wal, frame)) continue;
       const put = (at: number, data: Buffer): void => {
-        assert.equal(gates.judge(7, fd, at, data), undefined);
+        assert.equal(judge(gates, fd, at, data), undefined);
         fs.writeSync(fd, data, 0, data.length, at);
       };
       for (let n = first; n <= frame; n++) {
@@ -132,7 +139,7 @@ test("headers that are written at the end, as for a transaction that outgrew the
       }
       for (let n = first; n < frame; n++) put(frameOffset(n, PAGE), wal.subarray(frameOffset(n, PAGE), frameOffset(n, PAGE) + FRAME_HEADER_SIZE));
       const at = frameOffset(frame, PAGE);
-      const commit = gates.judge(7, fd, at, wal.subarray(at, at + FRAME_HEADER_SIZE));
+      const commit = judge(gates, fd, at, wal.subarray(at, at + FRAME_HEADER_SIZE));
       assert.ok(commit !== undefined);
       assert.deepEqual([commit.from, commit.to], [first, frame]);
       fs.writeSync(fd, wal, at, FRAME_HEADER_SIZE, at);
@@ -152,15 +159,15 @@ test("a write that the kernel sends again after it was done decides nothing, ano
     const at = frameOffset(frames, PAGE) + FRAME_HEADER_SIZE;
     const page = wal.subarray(at, at + PAGE);
     const gates = new WalGates();
-    assert.equal(gates.judge(7, fd, at, page), undefined);
+    assert.equal(gates.judge(7, fd, at, page), "done");
     // Its writer died before it published; the next one begins in the same place with other content, then the old content would be a commit again.
     const other = Buffer.alloc(PAGE, 7);
-    assert.equal(gates.judge(7, fd, at, other), undefined);
+    assert.equal(judge(gates, fd, at, other), undefined);
     fs.writeSync(fd, other, 0, PAGE, at);
-    const commit = gates.judge(7, fd, at, page);
+    const commit = judge(gates, fd, at, page);
     assert.equal(commit?.to, frames);
     // On a follower nobody asks.
     gates.setRole("follower");
-    assert.equal(gates.judge(7, fd, at, page), undefined);
+    assert.equal(judge(gates, fd, at, page), undefined);
   });
 });
