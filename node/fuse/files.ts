@@ -94,7 +94,7 @@ export function answerOpen(server: Server, request: Request, inode: Inode, openi
   server.inodes.opened(inode, request.unique, request.resent, kindOf(opening.flags), opening.node);
   server.countOpen();
   const mode: OpenMode = !isWal(opening.path) ? "plain" : server.isGated(opening.path) ? "gated" : "wal";
-  if (mode === "gated") server.countCachedOpen(inode.id, opening.node);
+  if (mode === "gated") server.countCachedOpen(inode.id, opening.node, opening.created);
   const { out } = server;
   const length = opening.at + abi.fuse_open_out.SIZE - REPLY_BODY;
   if (inode.backing === 0) {

@@ -73,7 +73,7 @@ export type ToMain =
   | { kind: "rawWritten"; path: string }
   | { kind: "closed"; path: string }
   | { kind: "walSyncs"; path: string; count: number }
-  | { kind: "cachedOpen"; id: number; node: number }
+  | { kind: "cachedOpen"; id: number; node: number; isNew: boolean }
   /** The thread no longer uses this registration. */
   | { kind: "unregister"; id: number; backing: number }
   | { kind: "report"; message: string; error: { message: string; stack: string | undefined } };

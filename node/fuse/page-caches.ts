@@ -26,10 +26,11 @@ export class PageCaches {
     this.#shared = shared;
   }
 
-  /** The FUSE thread has told of an open. */
-  opened(file: number, node: number): void {
+  /** The FUSE thread has told of an open; with `isNew` it has just made the file. */
+  opened(file: number, node: number, isNew: boolean): void {
     this.#heard = (this.#heard + 1) | 0;
-    this.#nodes.get(file)?.add(node);
+    if (isNew) this.#nodes.set(file, new Set([node]));
+    else this.#nodes.get(file)?.add(node);
   }
 
   /** There is no such file any more. */

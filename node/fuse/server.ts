@@ -161,9 +161,9 @@ export class Server {
   }
 
   /** Somebody opens a `-wal` of which the kernel is going to keep pages. */
-  countCachedOpen(id: number, node: number): void {
+  countCachedOpen(id: number, node: number, isNew: boolean): void {
     Atomics.add(this.shared, SHARED_CACHED_OPENS, 1);
-    this.post({ kind: "cachedOpen", id, node });
+    this.post({ kind: "cachedOpen", id, node, isNew });
   }
 
   /**

@@ -283,7 +283,7 @@ class Session implements FuseSession {
       case "closed": this.#hooks.afterLastClose(message.path); return;
       case "walSyncs": this.#hooks.walSyncs(message.path, message.count); return;
       case "commitAgain": void this.#serve(message, () => this.#commitAgain(message)); return;
-      case "cachedOpen": this.#caches.opened(message.id, message.node); return;
+      case "cachedOpen": this.#caches.opened(message.id, message.node, message.isNew); return;
       case "unregister": this.#unregister(message.id, message.backing); return;
       case "report": this.#hooks.report(message.message, Object.assign(new Error(message.error.message), { stack: message.error.stack })); return;
     }

@@ -64,6 +64,9 @@ export class Replica {
   // mtimes after our own last writes; other values mean that somebody wrote past SQLite's locks.
   #knownMtimeNs = -1n;
   #knownWalMtimeNs = -1n;
+  /** Somebody did, and what it was has not been looked for yet: our own writes since must not hide it. */
+  #databaseTouched = false;
+  #walTouched = false;
   checkpoints = 0;
 
   private constructor(paths: DatabasePaths, pageSize: number, fds: { wal: number; database: number }, index: WalIndexMap) {
@@ -174,6 +177,7 @@ export class Replica {
     }
     const step = FRAME_HEADER_SIZE + this.pageSize;
     const perChunk = Math.max(1, Math.floor(BUILD_BYTES / step));
+    this.#noticeWal();
     const first = frame + 1;
     // A size change without pages is committed by writing page 1 again.
     const count = source.count === 0 ? 1 : source.count;
@@ -250,6 +254,8 @@ export class Replica {
         if (safe > index.backfill && ofdTryLock(lockFd, "write", WAL_READ_LOCK0.start, 1)) {
           try {
             index.setBackfillAttempted(safe);
+            this.#noticeDatabase();
+            this.#noticeWal();
             await this.#copyFrames(index.backfill, safe);
             if (safe === index.mxFrame) files.truncate("replica:database", this.#databaseFd, this.pageCount * this.pageSize);
             this.#noteMtime();
@@ -289,6 +295,7 @@ export class Replica {
     // A transaction that is being appended continues the frames that are there.
     if (this.#appending || index.backfill !== index.mxFrame || this.#lockFd === undefined) return false;
     if (!ofdTryLock(this.#lockFd, "write", WAL_READ_LOCKS_1_TO_4.start, WAL_READ_LOCKS_1_TO_4.length)) return false;
+    this.#noticeWal();
     this.#frames.clear();
     if (newPageSize !== undefined) this.pageSize = newPageSize;
     index.restart({ pageSize: this.pageSize, salt2: randomBytes(4).readUInt32BE() });
@@ -325,16 +332,28 @@ export class Replica {
     this.#knownWalMtimeNs = fs.fstatSync(this.#walFd, { bigint: true }).mtimeNs;
   }
 
-  /** Whether somebody else has written to one of the three files since our last write. False while a checkpoint of our own runs. */
-  wasTouched(): boolean {
-    if (this.#checkpointing || this.#appending || this.#closed) return false;
-    const database = fs.fstatSync(this.#databaseFd, { bigint: true });
-    return database.mtimeNs !== this.#knownMtimeNs || fs.fstatSync(this.#walFd, { bigint: true }).mtimeNs !== this.#knownWalMtimeNs || !this.#index.headerMatchesOwn();
+  /** Before a write of our own to the database file. */
+  #noticeDatabase(): void {
+    if (fs.fstatSync(this.#databaseFd, { bigint: true }).mtimeNs !== this.#knownMtimeNs) this.#databaseTouched = true;
   }
 
-  /** Whether somebody else has written to the `-wal` since our last write. */
+  /** Before a write of our own to the `-wal`. */
+  #noticeWal(): void {
+    if (fs.fstatSync(this.#walFd, { bigint: true }).mtimeNs !== this.#knownWalMtimeNs) this.#walTouched = true;
+  }
+
+  /** Whether somebody else has written to one of the three files since they were looked at. False while a checkpoint of our own runs. */
+  wasTouched(): boolean {
+    if (this.#checkpointing || this.#appending || this.#closed) return false;
+    this.#noticeDatabase();
+    this.#noticeWal();
+    return this.#databaseTouched || this.#walTouched || !this.#index.headerMatchesOwn();
+  }
+
+  /** Whether somebody else has written to the `-wal` since it was looked at. */
   walWasTouched(): boolean {
-    return !this.#closed && fs.fstatSync(this.#walFd, { bigint: true }).mtimeNs !== this.#knownWalMtimeNs;
+    if (!this.#closed && !this.#checkpointing && !this.#appending) this.#noticeWal();
+    return this.#walTouched;
   }
 
   /**
@@ -352,6 +371,7 @@ export class Replica {
 
   /** The files as they are now have been looked at. */
   acceptTouch(): void {
+    this.#databaseTouched = this.#walTouched = false;
     this.#noteMtime();
   }
 

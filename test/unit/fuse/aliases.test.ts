@@ -1,7 +1,7 @@
 /** Ids of a `-wal`: which file each means, and who gets which. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ALIAS_STEP, ALIASES_MAX, Aliases, fileId } from "../../../node/fuse/aliases.ts";
+import { ALIAS_STEP, ALIASES_MAX, Aliases, aliasesOf, fileId } from "../../../node/fuse/aliases.ts";
 import { TRUSTED_DIRECTORY_ID, VIRTUAL_BASE } from "../../../node/fuse/policy.ts";
 
 test("every id says which file it means, and none is one of another kind", () => {
@@ -42,4 +42,19 @@ test("a release that an earlier engine would have known of counts for nothing", 
   assert.equal(aliases.next(9), 9 + ALIAS_STEP);
   aliases.released(9);
   assert.equal(aliases.next(9), 9);
+});
+
+test("where the number itself is not given out, all others are, and those are all that a file can have", () => {
+  const aliases = new Aliases(1);
+  const given = new Set<number>();
+  for (let k = 0; k < ALIASES_MAX; k++) {
+    const id = aliases.next(7);
+    aliases.opened(id);
+    given.add(id);
+  }
+  assert.deepEqual([...given], aliasesOf(7).slice(1));
+  for (let k = 0; k < 2 * ALIASES_MAX; k++) {
+    const id = aliases.next(7);
+    assert.ok(given.has(id), String(id));
+  }
 });
