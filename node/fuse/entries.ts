@@ -79,7 +79,8 @@ function writeEntry(server: Server, place: Place, inode: Inode, stat: fs.BigIntS
 /** Whether a request that makes or removes a name must wait for the store's consent; it then comes back as granted. */
 function mustAsk(server: Server, request: Request, place: Place, granted: boolean): boolean {
   server.refuseVirtual(place.path);
-  if (server.isHiddenFrom(request, place.path)) throw refusal("ENOENT");
+  // A `-wal` that is just being made: the store says when.
+  if (server.isHiddenFrom(request, place.path) && (granted || !isWal(place.path))) throw refusal("ENOENT");
   if (granted || server.role === "primary" || server.isTrusted(request)) return false;
   server.ask(request, place.path);
   return true;

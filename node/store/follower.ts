@@ -102,26 +102,33 @@ export class Follower {
 
   /**
    * Takes up a database that this node wrote until now. Its fence is at "write", all of it is captured, and applications may have it open. Where
-   * they use its WAL, that WAL goes on; else the WAL is made while nobody reads, and everything that is opened from then on uses it.
+   * they use its WAL, that WAL goes on; else the WAL is made while nobody reads, and everything that is opened from then on uses it. `waited` resolves
+   * when a program waits for that.
    */
-  async attachDemoted(): Promise<void> {
+  async attachDemoted(waited: Promise<void>): Promise<void> {
     const { database } = this;
     const { name, paths } = database;
     if (database.deleted || !fs.existsSync(paths.database)) return;
+    let isWaited = false;
+    void waited.then(() => (isWaited = true));
+    // Who reads a database in WAL mode must open its -wal, and waits for us to make it, with a lock that "exclusive" would wait for in vain.
+    const needNotBeAlone = (): boolean => isWaited && this.#isInWalMode();
     const inUse = (): boolean => {
       const shm = fs.statSync(paths.shm, { throwIfNoEntry: false });
       return shm !== undefined && locksOf(shm.ino).some(({ start, end }) => start <= WAL_DMS_LOCK.start && end >= WAL_DMS_LOCK.start);
     };
     let live = inUse();
-    for (let attempt = 0; !live; attempt++) {
+    for (let attempt = 0; !live && !needNotBeAlone(); attempt++) {
       const alone = this.#host.fence(name, "exclusive").then(() => true, () => false);
-      if (await Promise.race([alone, sleep(EXCLUSIVE_MS, false)])) break;
+      if (await Promise.race([alone, sleep(EXCLUSIVE_MS, false), ...(isWaited ? [] : [waited.then(() => false)])])) break;
       await this.#host.fence(name, "write");
       await alone;
       live = inUse();
       if (attempt === 50) this.#host.report(`"${name}" waits for a reader to end before this node can follow with it`, undefined);
     }
     if (live) await this.#host.fence(name, "follow");
+    // Whoever opens the new wal-index before the fence is there takes it for one that he has to make himself.
+    else for (const suffix of ["-wal", "-shm"]) await this.#host.hide(`${name}${suffix}`);
     this.#replica = Replica.open(paths, { pageSize: this.#pageSizeOnDisk(), live });
     this.#watchReplica();
     if ((files.sizeOf(paths.journal) ?? 0) > 0) {
@@ -130,6 +137,17 @@ export class Follower {
       database.setAside(paths.journal, "its writer died, and this node follows now");
     }
     await this.#finishPlace();
+  }
+
+  /** By the file itself: that is what SQLite goes by where there is no WAL. */
+  #isInWalMode(): boolean {
+    const head = Buffer.alloc(20);
+    const fd = files.open("follower:header", this.database.paths.database, "r");
+    try {
+      return files.read("follower:header", fd, head, 0, head.length, 0) === head.length && head[18] === 2;
+    } finally {
+      fs.closeSync(fd);
+    }
   }
 
   /** Ends this side, for a node that is about to write: where the WAL stands, when nothing is being applied any more. The fence stays. */

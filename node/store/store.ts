@@ -7,7 +7,9 @@
  * application does changes a replicated database.
  */
 import fs from "node:fs";
+import { constants as os } from "node:os";
 import { dirname, join, relative } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { splitCompanion, type MountHooks, type WalCommit } from "../core/mount-hooks.ts";
 import { files } from "../io/files.ts";
 import { isComplete, readDatabaseHeader, type DatabaseHeader } from "../sqlite/database-header.ts";
@@ -52,6 +54,9 @@ export interface StoreOptions {
     lagMs(): number | undefined;
   };
 }
+
+/** For how long at a time a program waits that makes a `-wal` while the node becomes a follower. */
+const CREATE_WAIT_MS = 10;
 
 export class Store implements MountHooks {
   readonly aside: Aside;
@@ -461,9 +466,22 @@ export class Store implements MountHooks {
     }
   }
 
-  beforeCreate(path: string): void {
+  /**
+   * A program makes a `-wal` while the node becomes a follower. A moment at a time, because its system call holds the lock of the folder, in which the guardian
+   * may have to look something up before the change is done: after EINTR SQLite opens again.
+   */
+  async #awaitChange(path: string, { done, waited }: NonNullable<StoredDatabase["changing"]>): Promise<void> {
+    waited.resolve();
+    const isDone = await Promise.race([done.then(() => true), sleep(CREATE_WAIT_MS, false)]);
+    if (!isDone) throw Object.assign(new Error(`EINTR: "${path}" cannot be made yet`), { code: "EINTR", errno: -os.errno.EINTR });
+    return this.beforeCreate(path);
+  }
+
+  beforeCreate(path: string): void | Promise<void> {
     const { base, companion } = splitCompanion(path);
     if (this.#role === "primary" || companion === undefined || !this.#options.replicates(base)) return;
+    const changing = companion === "-wal" ? this.#databases.get(base)?.changing : undefined;
+    if (changing !== undefined) return this.#awaitChange(path, changing);
     // A transaction begins on a database that only the primary may write; one that does not exist anywhere cannot begin here either.
     if (companion === "-journal" || this.#databases.get(base)?.follower?.replica === undefined) {
       if (companion === "-journal" || companion === "-wal") throw new AppError("NOT_PRIMARY", [base, this.#options.host.primaryName() ?? "a primary that is not known now"]);

@@ -11,4 +11,6 @@ export interface StoredDatabase {
   readonly database: Database;
   primary: Primary | undefined;
   follower: Follower | undefined;
+  /** While the node becomes a follower with it: a program that must make its `-wal` waits for `done`, and says so by `waited`. */
+  changing?: { readonly done: Promise<void>; readonly waited: PromiseWithResolvers<void> } | undefined;
 }

@@ -72,8 +72,20 @@ function startCapture(entry: StoredDatabase, live: boolean, parts: SwitchParts, 
  * kept out, what they committed is captured, and the WAL goes over.
  */
 export async function beginFollower(entry: StoredDatabase, live: boolean, parts: SwitchParts): Promise<Follower> {
-  const { database, primary } = entry;
   if (entry.follower !== undefined) return entry.follower;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const waited = Promise.withResolvers<void>();
+  entry.changing = { done: promise, waited };
+  try {
+    return await changeToFollower(entry, live, parts, waited.promise);
+  } finally {
+    entry.changing = undefined;
+    resolve();
+  }
+}
+
+async function changeToFollower(entry: StoredDatabase, live: boolean, parts: SwitchParts, waited: Promise<void>): Promise<Follower> {
+  const { database, primary } = entry;
   // An earlier engine of this node was the primary: what it had not captured is captured first.
   const leftOver = primary === undefined && database.wasWrittenHere;
   if (leftOver && live) await parts.host.fence(database.name, "write");
@@ -91,6 +103,6 @@ export async function beginFollower(entry: StoredDatabase, live: boolean, parts:
   // A database that was never replicated from anywhere has no position: it is left alone until the primary sends one of its name.
   if (database.position.txid === 0 && database.pendingInstall === undefined) return follower;
   if (primary === undefined && !(leftOver && live)) await follower.attach({ live });
-  else await follower.attachDemoted();
+  else await follower.attachDemoted(waited);
   return follower;
 }
