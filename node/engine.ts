@@ -108,6 +108,7 @@ class Engine {
     });
     const facts = {
       self: this.#self, nodeId: identity.nodeId, clusterId: () => identity.clusterId, epoch: () => this.#roles.epoch, isPrimary: () => this.#isPrimary() && !this.#isOverdue(),
+      mayDecide: () => (this.#isPrimary() || this.#roles.state === "handing") && !this.#isOverdue(),
       candidate: config.lease.candidate, epochSeen: () => this.#role.epochSeen(), handOff: (to: string | undefined) => this.handOff(to),
     };
     this.#peerHandlers = peerHandlers(this.#store, facts);

@@ -43,6 +43,8 @@ export interface ServerIdentity {
   clusterId(): string;
   epoch(): number;
   isPrimary(): boolean;
+  /** Commits may be decided: this node is the primary, also while it hands its lease over, until that has moved. */
+  mayDecide(): boolean;
 }
 
 export interface FollowerView {
@@ -64,7 +66,7 @@ export class ReplicationServer {
   readonly #sessions = new Set<Session>();
   readonly #ackListeners = new Set<() => void>();
   /** Where the store takes proposals of databases with durability sync. */
-  readonly quorum = new Quorum(() => [...this.#sessions].filter((session) => session.hello !== undefined), () => this.#identity.isPrimary());
+  readonly quorum = new Quorum(() => [...this.#sessions].filter((session) => session.hello !== undefined), () => this.#identity.mayDecide());
 
   readonly #door: BulkDoor | undefined;
 

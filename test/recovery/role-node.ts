@@ -59,7 +59,7 @@ export class RoleNode {
     });
     const report = (_level: string, message: string, error?: unknown): void => void this.reports.push({ message, error });
     const facts = {
-      self, nodeId: identity.nodeId, clusterId: () => identity.clusterId, epoch: () => this.roles.epoch, isPrimary: () => this.roles.state === "primary",
+      self, nodeId: identity.nodeId, clusterId: () => identity.clusterId, epoch: () => this.roles.epoch, isPrimary: () => this.roles.state === "primary", mayDecide: () => this.roles.state === "primary" || this.roles.state === "handing",
       candidate: true, epochSeen: () => this.role.epochSeen(), handOff: (to: string | undefined) => this.roles.handOff(to),
     };
     this.server = new ReplicationServer(this.store, facts, (message, error) => report("error", message, error));

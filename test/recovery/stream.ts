@@ -15,7 +15,7 @@ export interface Served { readonly port: number; readonly server: ReplicationSer
 
 export async function serve(store: Store, name: string, epoch: () => number): Promise<Served> {
   const self = { name, advertise: "", region: "", proxy: "" };
-  const server = new ReplicationServer(store, { self, nodeId: name.padStart(16, "0"), clusterId: () => CLUSTER, epoch, isPrimary: () => true }, () => undefined);
+  const server = new ReplicationServer(store, { self, nodeId: name.padStart(16, "0"), clusterId: () => CLUSTER, epoch, isPrimary: () => true, mayDecide: () => true }, () => undefined);
   const grpcServer = new grpc.Server(CHANNEL_OPTIONS);
   grpcServer.addService(ReplicationService.service, server.handlers());
   const port = await new Promise<number>((resolve, reject) => grpcServer.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) => (error === null ? resolve(bound) : reject(error))));
