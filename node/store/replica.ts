@@ -168,6 +168,7 @@ export class Replica {
     const { salt1, salt2 } = index.salts();
     let frame = index.mxFrame;
     const state: WalChecksum = { ...index.frameChecksum() };
+    this.#noticeWal();
     if (frame === 0) {
       const header = encodeWalHeader({ pageSize: this.pageSize, sequence: index.sequence, salt1, salt2 });
       files.write("replica:wal", this.#walFd, header, 0, WAL_HEADER_SIZE, 0);
@@ -177,7 +178,6 @@ export class Replica {
     }
     const step = FRAME_HEADER_SIZE + this.pageSize;
     const perChunk = Math.max(1, Math.floor(BUILD_BYTES / step));
-    this.#noticeWal();
     const first = frame + 1;
     // A size change without pages is committed by writing page 1 again.
     const count = source.count === 0 ? 1 : source.count;
@@ -255,7 +255,7 @@ export class Replica {
           try {
             index.setBackfillAttempted(safe);
             this.#noticeDatabase();
-            this.#noticeWal();
+            if (!this.#appending) this.#noticeWal();
             await this.#copyFrames(index.backfill, safe);
             if (safe === index.mxFrame) files.truncate("replica:database", this.#databaseFd, this.pageCount * this.pageSize);
             this.#noteMtime();

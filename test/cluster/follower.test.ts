@@ -245,23 +245,4 @@ describe("on a follower", { timeout: 300_000 }, () => {
       await assertSame(cluster, name);
     });
   }
-
-  test("raw writes are found as well while checkpoints of the follower write the same file", { skip: skipWithout("python3") }, async () => {
-    const name = "busy.db";
-    await program.exec(a.path(name), "PRAGMA journal_mode = wal", TABLE, ROWS(5000, 3000));
-    await assertSame(cluster, name);
-    // Each is more than the follower leaves in its WAL, and none touches the pages that are damaged.
-    const rewrite = ["UPDATE t SET body = randomblob(3000) WHERE id < 1000", "UPDATE t SET body = randomblob(3000) WHERE id < 1000", "UPDATE t SET body = randomblob(3000) WHERE id < 1000"];
-    for (let round = 0; round < 6; round++) {
-      const before = (await b.status())!.damage;
-      const writing = program.exec(a.path(name), ...rewrite, ...rewrite);
-      python(WRITE, b.path(name), "0.6", "0.8");
-      await writing;
-      await until("the damage to be reported and healed", async () => {
-        const { found, healed } = (await b.status())!.damage;
-        return found > before.found && healed - before.healed === found - before.found;
-      });
-      await assertSame(cluster, name);
-    }
-  });
 });
