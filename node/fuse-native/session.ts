@@ -82,6 +82,8 @@ class Session implements NativeSession {
 
   /** Nothing to do: the kernel keeps no attributes. */
   invalidateAttributes(_path: string): void {}
+
+  /** Durability sync, for which pages are dropped, does not run with this driver. */
   dropCached(): undefined {}
 
   invalidateEntry(path: string): void {

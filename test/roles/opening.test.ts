@@ -2,7 +2,7 @@
  * Programs that open their database just while its node ceases to be the primary: none is told that it cannot be opened, whether its WAL was there or not.
  *
  * They are processes that open, read and close without a pause, so the `-wal` comes and goes with them. This does not judge another, rare error: a program may
- * find the wal-index replaced that it has just opened (SQLITE_IOERR_SHMSIZE, SQLITE_PROTOCOL), in one of some hundred handoffs; such a one is begun anew here.
+ * find the wal-index replaced that it has just opened (SQLITE_IOERR_SHMSIZE, SQLITE_PROTOCOL), whose cause is not known yet; such a one is begun anew here.
  */
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
